@@ -59,6 +59,12 @@ async fn another_program_on_the_admin_port_never_receives_the_token() {
             let output = command(&[*arguments, &["--admin", &admin]].concat(), TOKEN).await;
             assert!(!output.status.success(), "{arguments:?}, {answer:.40}");
         }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("config.toml");
+        fs::write(&file, config(&admin, TOKEN)).expect("the folder is writable");
+        let file = file.to_str().expect("UTF-8");
+        let output = command(&["run", "--takeover", "--config", file], TOKEN).await;
+        assert!(!output.status.success(), "takeover, {answer:.40}");
         serving.abort();
         let received = String::from_utf8_lossy(&received.lock().expect("no panic")).into_owned();
         assert!(received.contains("HTTP/1.1"), "{answer:.40}: {received}");
@@ -136,7 +142,7 @@ async fn nonce_is_validated_and_proofs_are_limited() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// The commands that send the token, without `run --takeover`, which needs a configuration.
+/// The commands that send the token, without `run --takeover`.
 const COMMANDS: &[&[&str]] = &[
     &["status"],
     &["reload"],
@@ -160,11 +166,7 @@ impl Server {
         let folder = tempfile::tempdir().expect("a folder");
         let admin = format!("127.0.0.1:{}", free_port());
         let file = folder.path().join("config.toml");
-        let config = format!(
-            "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\nadmin = \"{admin}\"\nadmin_token = \"{token}\"\n\
-             [tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://127.0.0.1:1\"\n"
-        );
-        fs::write(&file, config).expect("the folder is writable");
+        fs::write(&file, config(&admin, token)).expect("the folder is writable");
         let child = Command::new(env!("CARGO_BIN_EXE_lockgate"))
             .args(["run", "--config"])
             .arg(&file)
@@ -195,11 +197,21 @@ impl Server {
     }
 }
 
+fn config(admin: &str, token: &str) -> String {
+    format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\nadmin = \"{admin}\"\nadmin_token = \"{token}\"\n\
+         [tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://127.0.0.1:1\"\n"
+    )
+}
+
 /// Runs a command with `token` in its environment.
 async fn command(arguments: &[&str], token: &str) -> Output {
+    let home = tempfile::tempdir().expect("a folder");
     let command = Command::new(env!("CARGO_BIN_EXE_lockgate"))
         .args(arguments)
         .env("LOCKGATE_ADMIN_TOKEN", token)
+        .env("HOME", home.path())
+        .env("LOCKGATE_DATA", home.path().join("data"))
         .kill_on_drop(true)
         .output();
     within("the command's end", command)

@@ -415,3 +415,38 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 const RELOAD_DEADLINE: Duration = Duration::from_secs(65);
 
 const TOKEN_VARIABLE: &str = "LOCKGATE_ADMIN_TOKEN";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn token_goes_to_sockets_of_the_same_user_or_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let owner = fs::metadata(folder.path()).unwrap().uid();
+        let service = owner + 1000;
+        for (mode, peer, own, trusted) in [
+            (0o755, service, service, true),
+            (0o777, service, service, true),
+            (0o755, ROOT, service, true),
+            (0o755, service + 1, service, false),
+            // Root trusts the owner of a directory in which no other user can place a socket.
+            (0o755, owner, ROOT, true),
+            (0o777, owner + 7, ROOT, false),
+        ] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(
+                is_trusted(peer, own, &socket),
+                trusted,
+                "{mode:o} {peer} {own}"
+            );
+        }
+        assert!(!is_trusted(
+            owner + 7,
+            ROOT,
+            Path::new("/nowhere/admin.sock")
+        ));
+    }
+}
