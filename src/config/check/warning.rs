@@ -11,12 +11,12 @@ use crate::config::{
         route::{ClientCert, Only, Route},
     },
     values::{
-        address::{Access, AdminAddress, BackendAddress, BackendSource},
+        address::{Access, AdminAddress},
         network::Cidr,
         pattern::{HostPattern, OriginPattern, PathPattern},
     },
 };
-use std::{fs, net::IpAddr, os::unix::fs::FileTypeExt, path::Path};
+use std::{fs, net::IpAddr, os::unix::fs::FileTypeExt};
 
 /// Returns every warning in the whole configuration.
 pub(crate) fn warnings(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> {
@@ -26,13 +26,6 @@ pub(crate) fn warnings(config: &Config, source_map: &SourceMap) -> Vec<Diagnosti
         diagnostics: Vec::new(),
     };
     server(&mut context);
-    for pool in config.pools.values() {
-        for backend in &pool.backends {
-            if let BackendSource::One(BackendAddress::Unix(path)) = &backend.address {
-                socket_path(path, backend.at, &mut context);
-            }
-        }
-    }
     for route in &config.routes {
         warn_route(&route.value, route.at, &mut context);
     }
@@ -41,8 +34,16 @@ pub(crate) fn warnings(config: &Config, source_map: &SourceMap) -> Vec<Diagnosti
 
 fn server(context: &mut CheckContext<'_>) {
     let server = &context.config.server;
-    if let AdminAddress::Unix(path) = &server.admin.value {
-        socket_path(path, server.admin.at, context);
+    // That of a backend is an error; this one can be replaced by a flag.
+    if let AdminAddress::Unix(path) = &server.admin.value
+        && path.as_os_str().len() > MAX_SOCKET_PATH_LEN
+    {
+        let length = path.as_os_str().len();
+        context.add(
+            server.admin.at,
+            format!("the path of server.admin has {length} bytes, and the kernel accepts {MAX_SOCKET_PATH_LEN}"),
+            "use a shorter path, such as \"unix:/run/lockgate/admin.sock\"",
+        );
     }
     let token = server.admin_token.expose();
     if (1..MIN_TOKEN_LEN).contains(&token.len()) {
@@ -77,11 +78,6 @@ fn server(context: &mut CheckContext<'_>) {
 
 fn warn_route(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
     let name = &route.name.value;
-    if let Some(to) = &route.to
-        && let BackendSource::One(BackendAddress::Unix(path)) = &to.value
-    {
-        socket_path(path, to.at, context);
-    }
     if let PathPattern::Regex(regex) = &route.path {
         let at = context.in_table(at, "path");
         if !is_anchored(regex.as_str()) {
@@ -172,10 +168,9 @@ fn trailing_slash(route: &Route, at: Option<Location>, context: &mut CheckContex
 }
 
 fn is_guarded(route: &Route) -> bool {
-    let allows_all = |covers: fn(&Cidr) -> bool| route.allow.iter().any(covers);
-    !route.deny.is_empty()
-        || !(allows_all(is_all_v4) && allows_all(is_all_v6))
-        || route.client_cert == ClientCert::Require
+    let allows = |covers: fn(&Cidr) -> bool| route.allow.iter().any(covers);
+    let admits_all = route.deny.is_empty() && allows(is_all_v4) && allows(is_all_v6);
+    !admits_all || route.client_cert == ClientCert::Require
 }
 
 fn has_same_guards(one: &Route, other: &Route) -> bool {
@@ -342,17 +337,6 @@ fn escape_in(expression: &str) -> Option<&str> {
             .all(|byte| byte.is_ascii_hexdigit())
             .then_some(escape)
     })
-}
-
-fn socket_path(path: &Path, at: Option<Location>, context: &mut CheckContext<'_>) {
-    let length = path.as_os_str().len();
-    if length > MAX_SOCKET_PATH_LEN {
-        context.add(
-            at,
-            format!("the path of this Unix socket has {length} bytes, and the kernel accepts {MAX_SOCKET_PATH_LEN}"),
-            "use a shorter path, such as \"unix:/run/lockgate/admin.sock\"",
-        );
-    }
 }
 
 /// The length of `sun_path` in Linux without its final zero (unix(7)).
