@@ -5,6 +5,7 @@ use crate::{
     admin::{
         Admin, Surface,
         auth::{self, HostCheck},
+        proof::{self, AUTH},
         response::AdminResponse,
         sessions, tap,
     },
@@ -15,7 +16,8 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Bytes},
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
+        X_CONTENT_TYPE_OPTIONS,
     },
 };
 use percent_encoding::percent_decode_str;
@@ -37,6 +39,8 @@ pub(crate) struct AdminApi {
     pub(crate) reply: Duration,
     /// The time that the response takes in addition to the usual deadline; set by requests that need it.
     pub(crate) response_deadline: OnceLock<Duration>,
+    /// Set once the connection has returned a proof.
+    pub(crate) proven: OnceLock<()>,
 }
 
 // === impl AdminApi ===
@@ -47,12 +51,19 @@ impl AdminApi {
         request: Request<B>,
     ) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
         let admin_response = self.respond(&request).await;
+        // The request with the token follows the proof on the same connection.
+        let keeps_open = request.uri().path() == AUTH
+            && admin_response.status == StatusCode::OK
+            && self.proven.set(()).is_ok();
         let mut response = Response::new(admin_response.body);
         *response.status_mut() = admin_response.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(admin_response.kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if !keeps_open {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if admin_response.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §15.5.2
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -75,13 +86,15 @@ impl AdminApi {
         }
         let path = request.uri().path();
         // A kubelet has no token, and the answer reveals nothing but the state of the process.
-        let is_open = matches!(path, "/healthz" | "/readyz") || self.surface == Surface::Metrics;
+        // A client requests the proof before it sends the token.
+        let is_open =
+            matches!(path, "/healthz" | "/readyz" | AUTH) || self.surface == Surface::Metrics;
         if !is_open && !auth::has_token(request.headers(), &self.admin.token) {
             return AdminResponse::line(StatusCode::UNAUTHORIZED, TOKEN_REQUIRED);
         }
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
-            "/status" | "/certificates" | SESSIONS | TAP => self.surface == Surface::Full,
+            "/status" | "/certificates" | AUTH | SESSIONS | TAP => self.surface == Surface::Full,
             path => requires_post(path) && self.surface == Surface::Full,
         };
         if !known {
@@ -135,6 +148,7 @@ impl AdminApi {
             },
             DRAIN => self.drain(query).await,
             RENEW => self.renew(query).await,
+            AUTH => proof::prove(&self.admin.token, &self.admin.proofs, query),
             SESSIONS => sessions::list(&self.admin.sessions, query).await,
             TAP => {
                 let (response, duration) = tap::tap(&self.admin, query).await;
@@ -286,7 +300,7 @@ fn describe_drain(
 /// The deadline for reading certificates: ten thousand of them take seconds.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-const TOKEN_REQUIRED: &str = "server.admin_token is set: send it as Authorization: Bearer TOKEN (only /healthz and /readyz need none)";
+const TOKEN_REQUIRED: &str = "server.admin_token is set: send it as Authorization: Bearer TOKEN (only /healthz, /readyz and /auth need none)";
 
 const CLOSE: &str = "/sessions/close";
 

@@ -6,6 +6,7 @@
 pub(crate) mod api;
 pub(crate) mod auth;
 pub(crate) mod listener;
+pub(crate) mod proof;
 pub(crate) mod query;
 pub(crate) mod response;
 pub(crate) mod serve;
@@ -13,6 +14,7 @@ pub(crate) mod sessions;
 pub(crate) mod tap;
 
 use crate::{
+    admin::proof::ProofLimiter,
     config::Secret,
     lifecycle::command::{Command, ServerState},
     observe::metrics::Metrics,
@@ -30,6 +32,8 @@ pub(crate) struct Admin {
     pub sessions: Arc<SessionRegistry>,
     /// The token that requests must present; empty if none is required.
     pub token: Secret,
+    /// The rate limit of `/auth`.
+    pub proofs: ProofLimiter,
     /// The command channel to the server.
     pub commands: mpsc::Sender<Command>,
     /// The source of `/readyz`.

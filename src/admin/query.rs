@@ -33,6 +33,8 @@ pub(crate) enum BadQuery {
         "select sessions by id, route, backend, client or longer_than, or use `all` for all of them"
     )]
     NoSelection,
+    #[error("`nonce` must be 32 to 128 hex digits")]
+    Nonce,
     #[error("`lasting` must be more than 0s and at most 1h")]
     TapDuration,
 }

@@ -1,4 +1,5 @@
-//! Serves a bound listener: a limited number of connections, each with one request and one deadline.
+//! Serves a bound listener: a limited number of connections, each with one deadline and one request, which a request
+//! for the proof of the token may precede.
 
 use crate::{
     admin::{
@@ -84,6 +85,7 @@ pub(crate) async fn serve_with(
             },
             reply: timeouts.reply,
             response_deadline: OnceLock::new(),
+            proven: OnceLock::new(),
         };
         let until = tasks.clone();
         tasks.spawn(async move {
@@ -103,12 +105,11 @@ async fn serve_connection(
     let service = service_fn(move |request: Request<Incoming>| async move {
         Ok::<_, Infallible>(api.answer(request).await)
     });
-    // One request per connection: an idle client cannot hold a permit.
+    // The API closes the connection after its request, so that an idle client cannot hold a permit.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeouts.head)
         .max_buf_size(MAX_HEAD_LEN)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let deadline = async {

@@ -52,6 +52,7 @@ impl Served {
             metrics: Arc::new(Metrics::new()),
             sessions: Arc::default(),
             token: token.parse().unwrap(),
+            proofs: Default::default(),
             commands,
             state: seen,
         });

@@ -234,7 +234,9 @@ pub(crate) struct ExplainArgs {
     /// A subprotocol that the client offers. May be repeated.
     #[arg(long, value_name = "NAME")]
     pub(crate) protocol: Vec<String>,
-    /// The client's address.
+    /// The address from which the request arrives: that of the client or of the last proxy; with
+    /// server.proxy_protocol, the address in the PROXY header. X-Forwarded-For counts if it is in
+    /// server.trusted_proxies.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) from: IpAddr,
     /// Print JSON.

@@ -1,4 +1,4 @@
-//! `lockgate check`: reports the errors that `run` would report, without running.
+//! `lockgate check`: reports the errors that `run` would report, without running, and warnings.
 
 use crate::{
     cli::{
@@ -13,20 +13,24 @@ use std::process::ExitCode;
 
 /// Loads and builds the configuration as `run` does, and prints all diagnostics.
 pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let checked = match Config::load(&arguments.config) {
-        Ok(config) => {
+    let checked = match Config::load_with_warnings(&arguments.config) {
+        Ok((config, warnings)) => {
             let dev = config
                 .tls
                 .dev_ca
                 .then(|| cert::peek(arguments.data.data.as_deref()))
                 .transpose()?;
-            Gateway::build(&config, None, &cert::issuers(dev.as_ref()))
+            let gateway = Gateway::build(&config, None, &cert::issuers(dev.as_ref()));
+            gateway.map(|gateway| (gateway, warnings))
         }
         Err(diagnostics) => Err(diagnostics),
     };
     match checked {
-        Ok(_) if arguments.json => print("[]"),
-        Ok(gateway) => {
+        Ok((_, warnings)) if arguments.json => print(warnings.json()),
+        Ok((gateway, warnings)) => {
+            if !warnings.list.is_empty() {
+                eprintln!("{warnings}");
+            }
             let file = arguments.config.display();
             match gateway.router.rules().count() {
                 1 => print(format_args!("{file} is valid: 1 route")),

@@ -19,6 +19,11 @@ use std::process::ExitCode;
 /// invalid.
 pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = request(arguments)?;
+    if arguments.url.starts_with("ws:") || arguments.url.starts_with("http:") {
+        eprintln!(
+            "note: a cleartext listener redirects this request; this explains the request over TLS"
+        );
+    }
     let built = Config::load(&arguments.config).and_then(|config| {
         let dev = match config.tls.dev_ca {
             // Without the CA the hosts would have no certificate, which is an error unrelated to the request.

@@ -53,12 +53,23 @@ pub struct Diagnostic {
     pub hint: Option<String>,
 }
 
-/// All errors, with the texts of the files to quote from. Never empty.
+/// Whether diagnostics make a configuration invalid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// It is invalid.
+    Error,
+    /// It is valid, but probably does not do what was meant.
+    Warning,
+}
+
+/// All errors, or all warnings, with the texts of the files to quote from.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
+    /// The severity of each.
+    pub severity: Severity,
     /// The files that `Location::source` refers to.
     pub sources: Arc<[Source]>,
-    /// The errors, in the order of the files and of their lines.
+    /// In the order of the files and of their lines. There is at least one error.
     pub list: Vec<Diagnostic>,
 }
 
@@ -189,12 +200,25 @@ impl Diagnostics {
         for diagnostic in &mut list {
             diagnostic.redact(&sources);
         }
-        Diagnostics { sources, list }
+        Diagnostics {
+            severity: Severity::Error,
+            sources,
+            list,
+        }
+    }
+
+    /// Returns the same diagnostics with another severity.
+    pub(crate) fn with_severity(self, severity: Severity) -> Self {
+        Diagnostics { severity, ..self }
     }
 
     /// Returns a JSON array of `{file, line, column, message, hint, severity}`; file, line and column are `null`
     /// without a location. Lines and columns (in characters) begin with 1.
     pub fn json(&self) -> String {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
         let diagnostic = |diagnostic: &Diagnostic| {
             let place = diagnostic.at.and_then(|at| self.place(at));
             let (file, line, column) = match place {
@@ -205,7 +229,7 @@ impl Diagnostics {
                 ),
                 None => (None, None, None),
             };
-            json!({ "file": file, "line": line, "column": column, "message": diagnostic.message, "hint": diagnostic.hint, "severity": "error" })
+            json!({ "file": file, "line": line, "column": column, "message": diagnostic.message, "hint": diagnostic.hint, "severity": severity })
         };
         let list: Vec<_> = self.list.iter().map(diagnostic).collect();
         format!("{:#}", serde_json::Value::Array(list))
@@ -233,7 +257,11 @@ impl fmt::Display for Diagnostics {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            let title = Level::ERROR.primary_title(&diagnostic.message);
+            let level = match self.severity {
+                Severity::Error => Level::ERROR,
+                Severity::Warning => Level::WARNING,
+            };
+            let title = level.primary_title(&diagnostic.message);
             let hint = diagnostic
                 .hint
                 .as_ref()

@@ -2,8 +2,8 @@
 //! are reported together.
 
 use crate::config::{
-    check::check,
-    diagnostic::{Diagnostic, Diagnostics, Located, Location, Source},
+    check::{check, warning::warnings},
+    diagnostic::{Diagnostic, Diagnostics, Located, Location, Severity, Source},
     parse::{EnvLookup, SourceMap, deserialize},
     schema::{
         Config, File,
@@ -44,7 +44,27 @@ impl Config {
 
     /// Does the same as [`Config::load`], with `${NAME}` read from `environment`.
     pub(crate) fn load_in(path: &Path, environment: EnvLookup<'_>) -> Result<Config, Diagnostics> {
-        let mut loader = Loader {
+        let mut loader = Loader::new(environment);
+        loader.read(path, None);
+        loader.finish().map(|(config, _)| config)
+    }
+
+    /// Does the same as [`Config::load`], and also returns the warnings, which may be none.
+    pub(crate) fn load_with_warnings(path: &Path) -> Result<(Config, Diagnostics), Diagnostics> {
+        let mut loader = Loader::new(&|name| std::env::var(name).ok());
+        loader.read(path, None);
+        let (config, source_map) = loader.finish()?;
+        let warnings = warnings(&config, &source_map);
+        let warnings = Diagnostics::new(config.sources.clone(), warnings);
+        Ok((config, warnings.with_severity(Severity::Warning)))
+    }
+}
+
+// === impl Loader ===
+
+impl<'a> Loader<'a> {
+    fn new(environment: EnvLookup<'a>) -> Self {
+        Loader {
             environment,
             sources: Vec::new(),
             files: Vec::new(),
@@ -52,15 +72,9 @@ impl Config {
             seen: HashSet::new(),
             folders: Vec::new(),
             diagnostics: Vec::new(),
-        };
-        loader.read(path, None);
-        loader.finish()
+        }
     }
-}
 
-// === impl Loader ===
-
-impl Loader<'_> {
     /// Reads a file and those that it includes. `named` is the location of the `include` that names it.
     fn read(&mut self, path: &Path, named: Option<Location>) {
         let mut report = |message: String, hint: &str| {
@@ -220,7 +234,7 @@ impl Loader<'_> {
 
     /// Combines the files and checks the whole configuration. A section may be in one file only; routes and
     /// certificates accumulate.
-    fn finish(mut self) -> Result<Config, Diagnostics> {
+    fn finish(mut self) -> Result<(Config, SourceMap), Diagnostics> {
         let mut whole = File::default();
         for (_, file) in std::mem::take(&mut self.files) {
             self.once("server", &mut whole.server, file.server);
@@ -287,7 +301,7 @@ impl Loader<'_> {
         contradictions.retain(|new| !self.diagnostics.iter().any(|old| old.at == new.at));
         self.diagnostics.extend(contradictions);
         match self.diagnostics.is_empty() {
-            true => Ok(config),
+            true => Ok((config, self.source_map)),
             false => Err(Diagnostics::new(self.sources.into(), self.diagnostics)),
         }
     }

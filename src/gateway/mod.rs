@@ -8,6 +8,7 @@ use crate::{
     config::{self, ClientCert, Config, Diagnostic, Diagnostics, DnsName, HostPattern, Located},
     gateway::route::Route,
     net::dns::DnsAnswer,
+    proto::forwarded,
     registry::SessionTarget,
     router::{Router, rule::Rule},
     tls::{
@@ -22,6 +23,7 @@ use crate::{
         pool::Pool,
     },
 };
+use ::http::HeaderMap;
 use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -224,6 +226,12 @@ impl Gateway {
     /// Returns whether `address` is a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// Returns the client's address: `peer`, or the address that the trusted proxies in front of Lockgate report.
+    /// `peer` is the other end of the connection, or the address in its PROXY header.
+    pub fn client_addr(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        forwarded::client(headers, peer, |address| self.trusts(address))
     }
 
     /// Returns every name to query, with the maximum interval between two queries.

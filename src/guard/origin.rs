@@ -6,7 +6,7 @@ use crate::{
     guard::{Denial, DenialReason},
 };
 use ::http::{HeaderMap, HeaderValue, header::ORIGIN, uri};
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The origins that may open a WebSocket. Ports are ignored.
 #[derive(Debug, Clone)]
@@ -78,6 +78,25 @@ impl OriginGuard {
             bracketed(&origin.host)
         )))
     }
+
+    /// Returns whether an admitted handshake comes from a page of its own host that was loaded over `http://`, and only
+    /// "same-host" admits it. Loopback hosts do not count: browsers treat them as secure.
+    pub fn is_cleartext_same_host(&self, headers: &HeaderMap, host: &str) -> bool {
+        let value = headers.get(ORIGIN);
+        let Some(value) = value.filter(|value| value.as_bytes().starts_with(b"http://")) else {
+            return false;
+        };
+        let is_other = |pattern: &&OriginPattern| **pattern != OriginPattern::SameHost;
+        Origin::parse(value).is_some_and(|origin| {
+            origin.host == host
+                && !is_loopback(host)
+                && !self
+                    .patterns
+                    .iter()
+                    .filter(is_other)
+                    .any(|pattern| origin.matches(pattern, host))
+        })
+    }
 }
 
 // === impl Origin ===
@@ -122,6 +141,14 @@ impl Origin {
             }
         }
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 fn denial(text: String) -> Denial {

@@ -1,10 +1,11 @@
-//! Evaluates a request with the same validation, routes, guards and headers as the server, without sending anything.
+//! Evaluates a request with the same client address, validation, routes, guards and headers as the server, without
+//! sending anything.
 
 use crate::{
     gateway::{Gateway, route::Route},
     http::{
         peer::Peer,
-        request::{AccessRecord, RequestContext},
+        request::RequestContext,
         rewrite::Outbound,
         service,
         validate::{self, ValidatedRequest},
@@ -50,8 +51,8 @@ pub(crate) struct WouldRefuse {
     pub text: String,
 }
 
-/// Evaluates `request` as if it came from `client`.
-pub(crate) fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanation {
+/// Evaluates `request` as if it arrived from `address`: the peer's address, or the one in its PROXY header.
+pub(crate) fn explain(gateway: &Gateway, request: &Parts, address: IpAddr) -> Explanation {
     let routes = validate::validate(request).map_or_else(
         |_| Vec::new(),
         |validated| {
@@ -76,14 +77,13 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Exp
             .requires_client_auth(Some(&validated.authority.host))
     };
     let peer = Peer {
-        address: client,
+        address,
         port: 0,
         local: ([0; 4], 0).into(),
         client_auth_requested: validate::validate(request).is_ok_and(requires_cert),
         client_cert: None,
     };
-    let record = AccessRecord::new(None, request, client);
-    let mut rc = RequestContext::new(gateway, peer, client, request.version, record);
+    let mut rc = RequestContext::new(gateway, None, peer, request);
     let outcome = service::admit(&mut rc, request)
         .map(|(_, route, outbound)| would_forward(request, route, &outbound))
         .map_err(|refusal| WouldRefuse {

@@ -19,7 +19,7 @@ use std::{net::IpAddr, sync::Arc};
 pub(crate) async fn serve_redirect(
     context: Arc<Context>,
     stream: Socket,
-    client: IpAddr,
+    peer: IpAddr,
     https_port: u16,
     guard: ConnectionGuard,
 ) {
@@ -31,9 +31,10 @@ pub(crate) async fn serve_redirect(
     drive(
         &context,
         StreamParts { io: stream, guard },
-        client,
+        peer,
         |request, _busy| {
             let (parts, _) = request.into_parts();
+            let client = context.live.snapshot().client_addr(&parts.headers, peer);
             let mut record = AccessRecord::new(Some(context.clone()), &parts, client);
             let response = match http01_response(&context, parts.uri.path()) {
                 Some(response) => Ok(response),

@@ -56,19 +56,21 @@ pub(crate) struct AccessRecord {
 // === impl RequestContext ===
 
 impl<'g> RequestContext<'g> {
-    /// Creates the context of a request that has not been validated.
+    /// Creates the context of a request that has not been validated, with the client's address. The access record is
+    /// written to `context`; without one, nothing is written.
     pub(crate) fn new(
         gateway: &'g Gateway,
+        context: Option<Arc<Context>>,
         peer: Peer,
-        client: IpAddr,
-        version: Version,
-        record: AccessRecord,
+        request: &Parts,
     ) -> Self {
+        let client = gateway.client_addr(&request.headers, peer.address);
+        let record = AccessRecord::new(context, request, client);
         RequestContext {
             gateway,
             peer,
             client,
-            version,
+            version: request.version,
             started: record.started,
             in_flight: None,
             upgrade: None,

@@ -185,7 +185,6 @@ mod tests {
         http::{
             peer::Peer,
             refusal::{NoResponse, RefusalReason},
-            request::AccessRecord,
         },
         tls::{certs::CertIssuers, testing::Pki},
     };
@@ -260,8 +259,7 @@ mod tests {
             client_auth_requested: false,
             client_cert: None,
         };
-        let record = AccessRecord::new(None, &parts, client);
-        let mut rc = RequestContext::new(&gateway, peer, client, parts.version, record);
+        let mut rc = RequestContext::new(&gateway, None, peer, &parts);
         let metrics = Metrics::new();
         let path = NormalPath::parse("/").unwrap();
         let mut attempts = Attempts::new(&metrics, &rc, route, &parts, &path);

@@ -13,17 +13,18 @@ use crate::{
         forward::forward,
         peer::Peer,
         refusal::{Refusal, RefusalReason},
-        request::{AccessRecord, RequestContext},
+        request::RequestContext,
         rewrite::{self, Outbound},
         timeouts::InFlight,
         validate::{self, ValidatedRequest},
         websocket,
     },
-    proto::forwarded,
+    observe::log_throttle::LogThrottle,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::sync::{Arc, atomic::Ordering};
+use tracing::warn;
 
 /// Answers a request; never fails, because a refusal is a response too.
 pub(crate) async fn answer(
@@ -34,11 +35,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let gateway = context.live.snapshot();
     let (mut parts, body) = request.into_parts();
-    let client = forwarded::client(&parts.headers, peer.address, |address| {
-        gateway.trusts(address)
-    });
-    let record = AccessRecord::new(Some(context.clone()), &parts, client);
-    let mut rc = RequestContext::new(&gateway, peer, client, parts.version, record);
+    let mut rc = RequestContext::new(&gateway, Some(context.clone()), peer, &parts);
     rc.in_flight = Some(in_flight);
     rc.upgrade = parts.extensions.remove::<OnUpgrade>();
     let response = respond(&context, &mut rc, &parts, body).await;
@@ -128,6 +125,19 @@ fn authorize(
             .origins
             .check(&parts.headers, &validated.authority.host)
             .map_err(forbidden)?;
+        if route
+            .origins
+            .is_cleartext_same_host(&parts.headers, &validated.authority.host)
+            && let Some(suppressed) = CLEARTEXT_ORIGINS.allow()
+        {
+            warn!(
+                client = %rc.client,
+                route = %route.name,
+                host = %validated.authority.host,
+                suppressed,
+                "a page loaded over http:// opens a WebSocket of its own host; the next minor version refuses it unless `origins` lists it; serve the page over https"
+            );
+        }
     }
     Ok(())
 }
@@ -148,6 +158,8 @@ fn authorize_token(
     }
     Ok(())
 }
+
+static CLEARTEXT_ORIGINS: LogThrottle = LogThrottle::new();
 
 fn forbidden(denial: Denial) -> Refusal {
     Refusal::new(

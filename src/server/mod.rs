@@ -163,6 +163,7 @@ impl Server {
         let admin = Arc::new(Admin {
             metrics,
             token: self.active_config.config.server.admin_token.clone(),
+            proofs: Default::default(),
             sessions: self.context.sessions.clone(),
             commands,
             state: current_state,
@@ -186,6 +187,10 @@ impl Server {
         if let Some(acme) = &self.acme {
             acme.apply(self.context.live.snapshot().certificates.acme_names());
         }
+        self.context.tasks.spawn_until(
+            self.context.tasks.stop_token(),
+            self.context.access.clone().summarise_omitted(),
+        );
         self.start_listeners();
         self.refresh_tasks();
         let sessions = &self.context.sessions;
@@ -244,6 +249,7 @@ impl Server {
         };
         admin_tasks.stop();
         admin_tasks.finish(ADMIN_GRACE).await;
+        self.context.access.write_omitted();
         Drained { clean }
     }
 

@@ -209,7 +209,10 @@ async fn manifests_use_known_variables_and_a_valid_configuration() {
         fs::write(folder.path().join(file), text).expect("writable");
     }
     let check = Lockgate::run(folder.path(), &["check", "--config", "lockgate.toml"]).await;
-    assert!(check.status.success(), "{check:?}");
+    assert!(
+        check.status.success() && check.stderr.is_empty(),
+        "{check:?}"
+    );
 }
 
 #[test]

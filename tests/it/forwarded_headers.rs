@@ -1,6 +1,7 @@
 //! Lockgate behind another proxy: PROXY headers, X-Forwarded-*, trusted proxies, and the prefix of a route.
 
-use crate::harness::{Backend, Lockgate, Wire, handshake};
+use crate::harness::{Backend, Lockgate, Wire, handshake, listener};
+use tokio::net::TcpStream;
 
 const PROXY_V1: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 51000 443\r\n";
 /// The same in version 2: signature, PROXY over TCP4, twelve bytes of addresses.
@@ -108,6 +109,23 @@ async fn allow_and_deny_use_the_forwarded_client_address() {
     )
     .await;
     assert_eq!(seen.all("x-real-ip"), ["198.51.100.9"]);
+}
+
+#[tokio::test]
+async fn redirect_is_logged_with_the_forwarded_client_address() {
+    let lockgate = Lockgate::to(Backend::echo().await)
+        .server("http = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"127.0.0.1\"]")
+        .start()
+        .await;
+    let http = listener(&lockgate.status().await, "http");
+    let stream = TcpStream::connect(http).await.expect("it listens");
+    let mut client = Wire::stream(stream);
+    client
+        .send("GET /x HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
+        .await;
+    assert_eq!(client.head().await.status() / 100, 3);
+    let record = lockgate.record(|record| record["path"] == "/x").await;
+    assert_eq!(record["client"], "203.0.113.7");
 }
 
 #[tokio::test]

@@ -3,13 +3,16 @@
 
 mod harness;
 
+mod access_flood;
 mod acme;
+mod admin_auth;
 mod admin_csrf;
 mod admission;
 mod backpressure;
 mod bad_backends;
 mod bench;
 mod certificates;
+mod check_warnings;
 mod close_matrix;
 mod compression;
 mod config;
@@ -31,6 +34,7 @@ mod layering;
 mod memory;
 mod mtls;
 mod observability;
+mod path_decoding;
 mod plain_http;
 mod pools;
 mod probe;

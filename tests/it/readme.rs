@@ -184,11 +184,9 @@ async fn readme_configurations_are_valid() {
             &["check", "--config", &file.display().to_string()],
         )
         .await;
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert!(!stderr.contains("warning: "), "{stderr}");
     }
 }
 

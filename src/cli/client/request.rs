@@ -2,9 +2,16 @@
 //!
 //! The address and the token of the running lockgate come from flags, the environment or its configuration file. The
 //! token has no flag, because the process list is visible to every user.
+//!
+//! Another program may listen on the address. Before the token is sent over TCP, the listener must therefore prove that
+//! it knows the token (`admin/proof.rs`), on the same connection. A Unix socket needs no proof: the kernel names the
+//! user that listens there.
 
 use crate::{
-    admin::listener::describe,
+    admin::{
+        listener::describe,
+        proof::{ProofNonce, ProofResult},
+    },
     cli::args::AdminArgs,
     config::{AdminAddress, Config, Server},
 };
@@ -13,16 +20,20 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    client::conn::http1,
+    client::conn::http1::{self, SendRequest},
     header::{AUTHORIZATION, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use std::{env, future, io, time::Duration};
+use rustix::process::geteuid;
+use std::{
+    convert::Infallible, env, fs, future, io, os::unix::fs::MetadataExt, path::Path, pin::pin,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     runtime::{self, Runtime},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// A request and the admin address that it goes to.
@@ -31,6 +42,16 @@ pub(crate) struct AdminRequest<'a> {
     pub(crate) token: Option<&'a str>,
     pub(crate) method: Method,
     pub(crate) path: &'a str,
+}
+
+/// The state of a connection before its request.
+enum Proof {
+    /// The listener may receive the token.
+    Verified,
+    /// The listener requires no token, so none is sent.
+    NotRequired,
+    /// The listener has given too many proofs.
+    RateLimited,
 }
 
 /// A TCP or Unix stream.
@@ -66,32 +87,103 @@ impl AdminRequest<'_> {
     }
 
     async fn exchange<T>(
-        self,
+        mut self,
         read: impl AsyncFnOnce(Response<Incoming>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let stream = connect(self.address).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // The admin listener requires a Host that no web page can have. It need not match the address.
-        let mut request = Request::builder()
-            .method(self.method)
-            .uri(self.path)
-            .header(HOST, "localhost")
-            .body(String::new())?;
-        if let Some(token) = self.token {
-            let value = header(token)?;
-            request.headers_mut().insert(AUTHORIZATION, value);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let stream = connect(self.address, self.token.is_some()).await?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            // Drives the connection and never completes: how the connection ends is visible in the answer.
+            let mut driver = pin!(async {
+                let _ = connection.await;
+                future::pending::<Infallible>().await
+            });
+            if let (Some(token), AdminAddress::Tcp(_)) = (self.token, self.address) {
+                let proof = tokio::select! {
+                    proof = prove(&mut sender, token, self.address) => proof?,
+                    never = &mut driver => match never {},
+                };
+                match proof {
+                    Proof::Verified => {}
+                    Proof::NotRequired => {
+                        eprintln!(
+                            "warning: the listener on {} requires no token, so the token was not sent: is server.admin_token set there?",
+                            describe(self.address)
+                        );
+                        self.token = None;
+                    }
+                    Proof::RateLimited if attempts < MAX_PROOF_ATTEMPTS => {
+                        sleep(PROOF_BACKOFF).await;
+                        continue;
+                    }
+                    Proof::RateLimited => bail!(
+                        "{} answers too many requests for a proof: try again later",
+                        describe(self.address)
+                    ),
+                }
+            }
+            let mut request = build(self.method, self.path)?;
+            if let Some(token) = self.token {
+                let value = header(token)?;
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
+            let answer = async move {
+                sender.ready().await?;
+                read(sender.send_request(request).await?).await
+            };
+            let answered: anyhow::Result<_> = tokio::select! {
+                answered = answer => answered,
+                never = driver => match never {},
+            };
+            return answered.context(NOT_LOCKGATE);
         }
-        let answer = async move { read(sender.send_request(request).await?).await };
-        // Drives the connection and never completes: how the connection ends is visible in the answer.
-        let driver = async {
-            let _ = connection.await;
-            future::pending().await
-        };
-        let answered: anyhow::Result<_> = tokio::select! {
-            answered = answer => answered,
-            never = driver => never,
-        };
-        answered.context("cannot read the answer: is it lockgate that listens there?")
+    }
+}
+
+fn build(method: Method, path: &str) -> anyhow::Result<Request<String>> {
+    // The admin listener requires a Host that no web page can have. It need not match the address.
+    Ok(Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "localhost")
+        .body(String::new())?)
+}
+
+/// Requests the proof that the listener knows `token`, and verifies it. The token itself is not sent.
+///
+/// # Errors
+/// If the answer proves nothing.
+async fn prove(
+    sender: &mut SendRequest<String>,
+    token: &str,
+    address: &AdminAddress,
+) -> anyhow::Result<Proof> {
+    let nonce = ProofNonce::random();
+    let request = build(Method::GET, &nonce.target())?;
+    let answered = async {
+        let answer = sender.send_request(request).await?;
+        read_limited(answer, MAX_PROOF_LEN).await
+    };
+    let (status, text) = answered.await.context(NOT_LOCKGATE)?;
+    let endpoint = describe(address);
+    match (StatusCode::from_u16(status), nonce.verify(token, &text)) {
+        (Ok(StatusCode::OK), ProofResult::Verified) => Ok(Proof::Verified),
+        (Ok(StatusCode::OK), ProofResult::NoToken) => Ok(Proof::NotRequired),
+        (Ok(StatusCode::OK), ProofResult::Wrong) => bail!(
+            "{endpoint} does not know the token, so the token was not sent: compare LOCKGATE_ADMIN_TOKEN, or the file given \
+             with --config, with server.admin_token; or another program listens there"
+        ),
+        (Ok(StatusCode::TOO_MANY_REQUESTS), _) => Ok(Proof::RateLimited),
+        (Ok(StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND), _) => bail!(
+            "{endpoint} cannot prove that it knows the token (it has no /auth), so the token was not sent: if this is a \
+             lockgate of an older version, restart it with this version, or use server.admin = \"unix:/path\", which needs no \
+             proof; otherwise another program listens there"
+        ),
+        _ => bail!(
+            "{endpoint} answered {status} to /auth, so the token was not sent: is it lockgate that listens there?"
+        ),
     }
 }
 
@@ -154,10 +246,12 @@ pub(crate) fn build_runtime() -> anyhow::Result<Runtime> {
 }
 
 async fn read_body(answer: Response<Incoming>) -> anyhow::Result<(u16, String)> {
+    read_limited(answer, MAX_BODY_LEN).await
+}
+
+async fn read_limited(answer: Response<Incoming>, limit: usize) -> anyhow::Result<(u16, String)> {
     let status = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), MAX_BODY_LEN)
-        .collect()
-        .await;
+    let body = Limited::new(answer.into_body(), limit).collect().await;
     let bytes: Bytes = body.map_err(|error| anyhow!(error))?.to_bytes();
     Ok((status, String::from_utf8(bytes.into())?))
 }
@@ -184,17 +278,46 @@ async fn read_lines(
     Ok(())
 }
 
-async fn connect(address: &AdminAddress) -> anyhow::Result<Box<dyn ClientStreamIo>> {
+/// Connects to the admin listener. `has_token`: the token will be sent, so another user must not listen there.
+async fn connect(
+    address: &AdminAddress,
+    has_token: bool,
+) -> anyhow::Result<Box<dyn ClientStreamIo>> {
     let stream = match address {
         AdminAddress::Off => bail!("server.admin is \"off\": this lockgate has no admin API"),
         AdminAddress::Tcp(tcp) => TcpStream::connect(tcp)
             .await
             .map(|stream| Box::new(stream) as Box<dyn ClientStreamIo>),
-        AdminAddress::Unix(file) => UnixStream::connect(file)
-            .await
-            .map(|stream| Box::new(stream) as Box<dyn ClientStreamIo>),
+        AdminAddress::Unix(file) => match UnixStream::connect(file).await {
+            Ok(stream) => {
+                let peer = stream.peer_cred()?.uid();
+                if has_token && !is_trusted(peer, geteuid().as_raw(), file) {
+                    bail!(
+                        "the user {peer} listens on {}, and could be any user of this machine, so the token was not sent: run \
+                         lockgate as this user or as root, with its socket in a directory of its own",
+                        describe(address)
+                    );
+                }
+                Ok(Box::new(stream) as Box<dyn ClientStreamIo>)
+            }
+            Err(error) => Err(error),
+        },
     };
     stream.map_err(|error| not_running(error, &describe(address)))
+}
+
+/// Returns whether the process of the user `peer` that listens on `socket` may receive the token of the user `own`: it
+/// is the same user, or root. Root also trusts a service user, if no other user can place a socket in that directory.
+fn is_trusted(peer: u32, own: u32, socket: &Path) -> bool {
+    let is_private = || {
+        let folder = socket.parent().map(fs::metadata);
+        folder.is_some_and(|folder| {
+            folder.is_ok_and(|folder| {
+                folder.mode() & 0o002 == 0 && [ROOT, peer].contains(&folder.uid())
+            })
+        })
+    };
+    peer == own || peer == ROOT || own == ROOT && is_private()
 }
 
 fn not_running(error: io::Error, endpoint: &str) -> anyhow::Error {
@@ -270,6 +393,18 @@ fn hint(has_token: bool) -> &'static str {
     }
 }
 
+const ROOT: u32 = 0;
+
+const NOT_LOCKGATE: &str = "cannot read the answer: is it lockgate that listens there?";
+
+/// A proof has 65 bytes. A refusal has a line of text.
+const MAX_PROOF_LEN: usize = 4096;
+
+/// A command waits up to 3 s for a proof, which is below [`DEADLINE`].
+const MAX_PROOF_ATTEMPTS: u32 = 11;
+
+const PROOF_BACKOFF: Duration = Duration::from_millis(300);
+
 /// The maximum size of an answer in bytes: enough for some ten thousand routes and backends.
 const MAX_BODY_LEN: usize = 16 * 1024 * 1024;
 
@@ -280,3 +415,38 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 const RELOAD_DEADLINE: Duration = Duration::from_secs(65);
 
 const TOKEN_VARIABLE: &str = "LOCKGATE_ADMIN_TOKEN";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn token_goes_to_sockets_of_the_same_user_or_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let owner = fs::metadata(folder.path()).unwrap().uid();
+        let service = owner + 1000;
+        for (mode, peer, own, trusted) in [
+            (0o755, service, service, true),
+            (0o777, service, service, true),
+            (0o755, ROOT, service, true),
+            (0o755, service + 1, service, false),
+            // Root trusts the owner of a directory in which no other user can place a socket.
+            (0o755, owner, ROOT, true),
+            (0o777, owner + 7, ROOT, false),
+        ] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(
+                is_trusted(peer, own, &socket),
+                trusted,
+                "{mode:o} {peer} {own}"
+            );
+        }
+        assert!(!is_trusted(
+            owner + 7,
+            ROOT,
+            Path::new("/nowhere/admin.sock")
+        ));
+    }
+}

@@ -146,6 +146,7 @@ async fn admin_requests_work_over_tcp_and_unix_sockets() {
             metrics: Arc::new(Metrics::new()),
             sessions: Arc::default(),
             token: Default::default(),
+            proofs: Default::default(),
             commands,
             state,
         });

@@ -1,7 +1,8 @@
-//! Finds contradictions between values that are each valid. Pools and routes have files of their own.
+//! Finds contradictions between values that are each valid. Pools, routes and warnings have files of their own.
 
 pub(crate) mod pool;
 pub(crate) mod route;
+pub(crate) mod warning;
 
 use crate::config::{
     diagnostic::{Diagnostic, Location},

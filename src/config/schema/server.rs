@@ -24,7 +24,7 @@ pub struct Server {
     pub http: Vec<Located<ListenAddress>>,
     /// The listener for status and commands: a loopback address, "unix:/path", or "off".
     pub admin: Located<AdminAddress>,
-    /// The token that requests to `admin` must send as `Authorization: Bearer …`, except to /healthz and /readyz; "": none is needed.
+    /// The token that requests to `admin` must send as `Authorization: Bearer …`, except to /healthz, /readyz and /auth; "": none is needed.
     pub admin_token: Secret,
     /// The listener that serves only /metrics, /healthz and /readyz, for Prometheus and the kubelet, such as "0.0.0.0:9181"; or "off".
     #[serde(deserialize_with = "metrics")]

@@ -217,3 +217,34 @@ fn suggested_pattern_admits_the_origin() {
         assert_eq!(check(added, "h", &[origin.as_bytes()]), Ok(()), "{added}");
     }
 }
+
+#[test]
+fn cleartext_page_of_the_same_host_is_reported() {
+    for (patterns, origin, host, reported) in [
+        (&["same-host"][..], "http://a.test", "a.test", true),
+        (&["same-host"], "http://a.test:8080", "a.test", true),
+        (&["same-host"], "https://a.test", "a.test", false),
+        (&["same-host"], "http://b.test", "a.test", false),
+        (&["same-host"], "http://localhost:3000", "localhost", false),
+        (&["same-host"], "http://127.0.0.1", "127.0.0.1", false),
+        (
+            &["same-host", "http://a.test"],
+            "http://a.test",
+            "a.test",
+            false,
+        ),
+        (&["*"], "http://a.test", "a.test", false),
+    ] {
+        let patterns: Vec<OriginPattern> = patterns.iter().map(|it| it.parse().unwrap()).collect();
+        let guard = OriginGuard::new(&patterns);
+        let headers = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_str(origin).unwrap())]);
+        if patterns != [OriginPattern::Any] && host == "a.test" && origin.contains(host) {
+            assert!(guard.check(&headers, host).is_ok(), "{origin}");
+        }
+        assert_eq!(
+            guard.is_cleartext_same_host(&headers, host),
+            reported,
+            "{patterns:?} {origin}"
+        );
+    }
+}

@@ -2,7 +2,7 @@
 //! Durations are in seconds. Lines are pure ASCII, so that their contents cannot control a terminal.
 
 use crate::{
-    observe::access::record::{AccessEvent, SessionRecord, truncate},
+    observe::access::record::{AccessEvent, SessionRecord, truncate, truncate_short},
     proto::frame_tracker::FrameCounts,
 };
 use serde::Serialize;
@@ -37,14 +37,20 @@ pub(crate) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
             head,
             client: request.client.to_string(),
             http: request.http,
-            method: &truncate(request.method),
-            host: &truncate(request.host),
-            path: &truncate(request.path),
+            method: &truncate_short(request.method),
+            host: &truncate_short(request.host),
+            path: &truncate_short(request.path),
             route: request.route,
             backend: request.backend,
             status: request.status,
             duration: seconds(request.duration),
             why: request.why,
+        }),
+        AccessEvent::Omitted(omitted) => ascii(&OmittedLine {
+            head,
+            client: omitted.client.map(|client| client.to_string()),
+            requests: omitted.requests,
+            duration: seconds(omitted.duration),
         }),
     };
     line.push('\n');
@@ -87,6 +93,15 @@ struct RequestLine<'a> {
     status: u16,
     duration: f64,
     why: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct OmittedLine {
+    #[serde(flatten)]
+    head: LineHead,
+    client: Option<String>,
+    requests: u64,
+    duration: f64,
 }
 
 /// The fields common to all lines. The log uses the name `timestamp` too.

@@ -1,20 +1,26 @@
 //! The access log: one record per request, two per session (open and close). Records never contain the query, which may
-//! carry secrets. The records are in `access/record.rs`, the line formats in `access/text.rs` and `access/json.rs`.
+//! carry secrets. The records are in `access/record.rs`, the line formats in `access/text.rs` and `access/json.rs`, and
+//! the limit on lines of refused requests in `access/throttle.rs`.
 
 pub(crate) mod json;
 pub(crate) mod record;
 pub(crate) mod text;
+pub(crate) mod throttle;
 
 use crate::{
     config::{Access, LogFormat},
     observe::{
-        access::record::{AccessEvent, RequestRecord, SessionEnd, SessionRecord},
+        access::{
+            record::{AccessEvent, RequestRecord, SessionEnd, SessionRecord},
+            throttle::RefusalThrottle,
+        },
         async_writer::{self, LogGuard},
     },
 };
 use std::{
     fs::OpenOptions,
     io::{self, Write},
+    sync::Arc,
     time::SystemTime,
 };
 use tracing_appender::non_blocking::NonBlocking;
@@ -24,6 +30,7 @@ use tracing_appender::non_blocking::NonBlocking;
 pub struct AccessLog {
     out: Option<NonBlocking>,
     format: LogFormat,
+    refusals: Arc<RefusalThrottle>,
 }
 
 // === impl AccessLog ===
@@ -33,7 +40,7 @@ impl AccessLog {
     /// Lines that find the queue full are lost and reported with a warning.
     pub fn open(access: &Access, format: LogFormat) -> io::Result<(AccessLog, LogGuard)> {
         Ok(match access {
-            Access::Off => (AccessLog { out: None, format }, LogGuard::idle()),
+            Access::Off => (AccessLog::new(None, format), LogGuard::idle()),
             Access::Stdout => AccessLog::to(io::stdout(), format),
             Access::File(path) => {
                 let file = OpenOptions::new().append(true).create(true).open(path);
@@ -50,13 +57,15 @@ impl AccessLog {
     fn to(writer: impl Write + Send + 'static, format: LogFormat) -> (AccessLog, LogGuard) {
         let (out, guard) =
             async_writer::spawn_writer(writer, "access", async_writer::QUEUE_CAPACITY);
-        (
-            AccessLog {
-                out: Some(out),
-                format,
-            },
-            guard,
-        )
+        (AccessLog::new(Some(out), format), guard)
+    }
+
+    fn new(out: Option<NonBlocking>, format: LogFormat) -> Self {
+        AccessLog {
+            out,
+            format,
+            refusals: Arc::new(RefusalThrottle::new()),
+        }
     }
 
     /// Writes the line of a session that has opened.
@@ -69,9 +78,28 @@ impl AccessLog {
         self.write(AccessEvent::Close(session, end));
     }
 
-    /// Writes the line of a request that has been answered.
+    /// Writes the line of a request that has been answered. Of the refused requests of one address, only a limited
+    /// number of lines is written; the others are counted.
     pub fn request(&self, request: &RequestRecord<'_>) {
-        self.write(AccessEvent::Request(request));
+        let is_limited = request.why.is_some() && self.out.is_some();
+        if !is_limited || self.refusals.allow(request.client) {
+            self.write(AccessEvent::Request(request));
+        }
+    }
+
+    /// Writes summaries of the lines that are left out, without end.
+    pub(crate) async fn summarise_omitted(self) {
+        loop {
+            self.refusals.summary_due().await;
+            self.write_omitted();
+        }
+    }
+
+    /// Writes a summary line for each address whose lines were left out since the last one.
+    pub(crate) fn write_omitted(&self) {
+        for omitted in self.refusals.take_omitted() {
+            self.write(AccessEvent::Omitted(&omitted));
+        }
     }
 
     fn write(&self, event: AccessEvent<'_>) {

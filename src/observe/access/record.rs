@@ -1,4 +1,5 @@
-//! What the access log records: sessions that open and close, and requests that did not become a session.
+//! What the access log records: sessions that open and close, requests that did not become a session, and the number of
+//! refused requests without a line of their own.
 
 use crate::proto::frame_tracker::FrameCounts;
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
@@ -68,12 +69,24 @@ pub struct RequestRecord<'a> {
     pub why: Option<&'static str>,
 }
 
+/// Refused requests of one address that have no line of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OmittedRecord {
+    /// The client's address, of IPv6 the last of its /64; `None`: many addresses together.
+    pub(crate) client: Option<IpAddr>,
+    /// Their number.
+    pub(crate) requests: u64,
+    /// The time since the first of them.
+    pub(crate) duration: Duration,
+}
+
 /// An event that has a line in the access log.
 #[derive(Clone, Copy)]
 pub(crate) enum AccessEvent<'a> {
     Open(&'a SessionRecord),
     Close(&'a SessionRecord, &'a SessionEnd),
     Request(&'a RequestRecord<'a>),
+    Omitted(&'a OmittedRecord),
 }
 
 // === impl AccessEvent ===
@@ -85,6 +98,7 @@ impl AccessEvent<'_> {
             AccessEvent::Open(_) => "open",
             AccessEvent::Close(..) => "close",
             AccessEvent::Request(_) => "request",
+            AccessEvent::Omitted(_) => "omitted",
         }
     }
 }
@@ -99,6 +113,34 @@ pub(crate) fn truncate(value: &str) -> Cow<'_, str> {
         Some((end, _)) => Cow::Owned(format!("{}…", value.split_at(end).0)),
     }
 }
+
+/// Truncates a string of a request without a session to [`MAX_REQUEST_FIELD_LEN`] in a line, with "…" appended. A
+/// client can repeat a long path with a few bytes (HPACK).
+pub(crate) fn truncate_short(value: &str) -> Cow<'_, str> {
+    let mut left = MAX_REQUEST_FIELD_LEN;
+    let end = value.char_indices().find_map(|(at, char)| {
+        let cost = match char {
+            '"' | '\\' => 2,
+            char if char.is_ascii_graphic() || char == ' ' => 1,
+            // As escaped in JSON; a surrogate pair outside the Basic Multilingual Plane.
+            char => 6 * char.len_utf16(),
+        };
+        match left.checked_sub(cost) {
+            Some(rest) => {
+                left = rest;
+                None
+            }
+            None => Some(at),
+        }
+    });
+    match end {
+        None => Cow::Borrowed(value),
+        Some(end) => Cow::Owned(format!("{}…", value.split_at(end).0)),
+    }
+}
+
+/// In bytes of a line. Paths that people read are shorter.
+pub(crate) const MAX_REQUEST_FIELD_LEN: usize = 256;
 
 /// In characters. A request head may have 16 KiB, which is too long for a queued line.
 pub(crate) const MAX_FIELD_CHARS: usize = 1024;

@@ -205,6 +205,57 @@ fn long_values_are_truncated() {
 }
 
 #[test]
+fn request_fields_are_shorter_and_escapes_count_in_full() {
+    for (path, kept) in [
+        ("x".repeat(256), 256),
+        ("x".repeat(257), 256),
+        ("x".repeat(20_000), 256),
+        ("\u{1}".repeat(20_000), 42),
+        ("ż".repeat(20_000), 42),
+        ("🐢".repeat(20_000), 21),
+        ("\"".repeat(20_000), 128),
+    ] {
+        let mut request = request();
+        (request.method, request.host, request.path) = (&path, &path, &path);
+        let cut = if path.chars().count() > kept {
+            "…"
+        } else {
+            ""
+        };
+        let truncated = path.chars().take(kept).collect::<String>() + cut;
+        assert_eq!(json(AccessEvent::Request(&request))["path"], truncated);
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let line = line(AccessEvent::Request(&request), format, timestamp());
+            assert!(line.len() < 3 * 256 + 300, "{}: {line}", line.len());
+        }
+    }
+}
+
+#[test]
+fn omitted_requests_have_a_summary_line() {
+    let mut omitted = OmittedRecord {
+        client: Some(IpAddr::from([203, 0, 113, 7])),
+        requests: 1234,
+        duration: Duration::from_millis(5_000),
+    };
+    assert_eq!(
+        text(AccessEvent::Omitted(&omitted)),
+        "2026-11-21T05:00:00.123Z omitted 203.0.113.7 requests=1234 5.0s\n"
+    );
+    let expected = json!({
+        "timestamp": "2026-11-21T05:00:00.123Z",
+        "event": "omitted",
+        "client": "203.0.113.7",
+        "requests": 1234,
+        "duration": 5.0,
+    });
+    assert_eq!(json(AccessEvent::Omitted(&omitted)), expected);
+    omitted.client = None;
+    assert!(text(AccessEvent::Omitted(&omitted)).contains(" omitted - requests="));
+    assert_eq!(json(AccessEvent::Omitted(&omitted))["client"], Value::Null);
+}
+
+#[test]
 fn missing_host_and_close_code_have_placeholders() {
     let mut request = request();
     (request.host, request.path) = ("", "");

@@ -1,7 +1,10 @@
 //! Access lines as text: columns first, then `key=value`. A value with characters other than visible ASCII is quoted.
 
 use crate::{
-    observe::access::record::{AccessEvent, RequestRecord, SessionEnd, SessionRecord, truncate},
+    observe::access::record::{
+        AccessEvent, OmittedRecord, RequestRecord, SessionEnd, SessionRecord, truncate,
+        truncate_short,
+    },
     proto::frame_tracker::FrameCounts,
 };
 use std::{
@@ -21,6 +24,7 @@ pub(crate) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
             writeln!(line, "{at} {name} {} {}", OpenText(session), CloseText(end))
         }
         AccessEvent::Request(request) => writeln!(line, "{at} {name} {}", RequestText(request)),
+        AccessEvent::Omitted(omitted) => writeln!(line, "{at} {name} {}", OmittedText(omitted)),
     };
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
     line
@@ -77,8 +81,8 @@ impl Display for RequestText<'_> {
             f,
             "{} {} {} {} {}",
             request.client,
-            QuotedText(&[request.method]),
-            QuotedText(&[request.host, request.path]),
+            QuotedText(&[&truncate_short(request.method)]),
+            QuotedText(&[&truncate_short(request.host), &truncate_short(request.path)]),
             request.status,
             DurationText(request.duration),
         )?;
@@ -86,6 +90,24 @@ impl Display for RequestText<'_> {
         pair(f, "route", request.route)?;
         pair(f, "backend", request.backend)?;
         write!(f, " h={}", request.http)
+    }
+}
+
+struct OmittedText<'a>(&'a OmittedRecord);
+
+impl Display for OmittedText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let omitted = self.0;
+        match omitted.client {
+            Some(client) => write!(f, "{client}")?,
+            None => f.write_str("-")?,
+        }
+        write!(
+            f,
+            " requests={} {}",
+            omitted.requests,
+            DurationText(omitted.duration)
+        )
     }
 }
 

@@ -42,6 +42,16 @@ async fn access_fields_in_json_are_unchanged() {
     lockgate
         .record(|record| record["event"] == "close" && record["subprotocol"] == "chat")
         .await;
+    // More refusals of one address than have lines.
+    let mut client = lockgate.connect().await;
+    for _ in 0..150 {
+        client
+            .send("GET /none HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await;
+        let head = client.head().await;
+        client.body(&head).await;
+    }
+    lockgate.record(|record| record["event"] == "omitted").await;
     let mut lines = Lines::new();
     for record in lockgate.records() {
         let event = record["event"].as_str().expect("an event").to_owned();

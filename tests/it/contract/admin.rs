@@ -48,6 +48,8 @@ async fn admin_paths_and_json_fields_are_unchanged() {
         "GET /sessions?unknown=1",
         "GET /tap?bytes=0",
         "GET /tap?route=named",
+        "GET /auth",
+        "GET /auth?nonce=0123456789abcdef0123456789abcdef",
         "GET /unknown",
         "POST /status",
         "GET /reload",
