@@ -7,6 +7,7 @@ use crate::{
     net::{
         dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
         resolver::Resolver,
+        subnet::PackedSubnet,
         tls_client::{TlsClient, TlsClientFiles},
     },
     observe::logging::ErrorChain,
@@ -107,14 +108,24 @@ impl Member {
         }
     }
 
+    /// Returns its limits.
+    pub(crate) fn limits(&self) -> LoadLimits {
+        self.limits
+    }
+
     /// Returns whether it has capacity for another lease and another handshake.
     pub(crate) fn has_capacity(&self) -> bool {
         self.backend.has_capacity(self.limits)
     }
 
-    /// Counts one more lease on the backend, unless a limit is reached.
-    pub(crate) fn try_acquire(&self) -> bool {
-        self.backend.try_acquire(self.limits)
+    /// Returns whether it has capacity for another lease and another handshake of `client`.
+    pub(crate) fn has_capacity_for(&self, client: PackedSubnet) -> bool {
+        self.backend.has_capacity_for(self.limits, client)
+    }
+
+    /// Counts one more lease of `client` on the backend, unless a limit is reached.
+    pub(crate) fn try_acquire(&self, client: PackedSubnet) -> bool {
+        self.backend.try_acquire(self.limits, client)
     }
 
     /// Connects to the backend and sends a PROXY header if it is configured: with the client's addresses, or `LOCAL`

@@ -103,7 +103,7 @@ pub struct Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admission {
-    /// Concurrent handshakes per backend; a plain request counts until its body or its response begins, and at most for one second. 0: no limit.
+    /// Concurrent handshakes per backend; a plain request counts until its body or its response begins, and at most for one second. One client address (IPv6: one /64) holds at most three quarters of them, and with a quarter or more it gets a further one only after the other clients in the queue. 0: no limit.
     pub handshakes: u32,
     /// How many handshakes and requests may wait, those of one client address (IPv6: one /64) at most a tenth of it; 0: no queue.
     pub queue: u32,
@@ -239,7 +239,7 @@ pub enum OnDown {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Passive {
-    /// After this many failed dials and handshakes, without a successful one between them, a backend is ejected; up to 1000. 0: never.
+    /// After this many failed dials and handshakes, without a successful one between them, a backend is ejected; up to 1000. 0: never. Handshakes that a connected backend leaves unanswered count once per client address (IPv6: one /64), and those of one client alone eject only if no other client used the backend `within` this time.
     pub fails: u32,
     /// The time within which the failures must occur.
     pub within: DurationValue,
