@@ -103,12 +103,13 @@ impl Lease {
     }
 
     /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and
-    /// without a PROXY header.
+    /// without a PROXY header, unless `reuse` is "off".
     pub fn poolable_addr(&self) -> Option<(&str, u16)> {
         match self.backend().address() {
             BackendAddress::Tcp { host, port, .. }
                 if self.member.config.tls.is_none()
-                    && self.member.config.proxy_header.is_none() =>
+                    && self.member.config.proxy_header.is_none()
+                    && self.member.config.reuses_connections =>
             {
                 Some((host, *port))
             }

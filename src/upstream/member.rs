@@ -3,6 +3,7 @@
 use crate::{
     config::{
         self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, OnVanish,
+        Reuse,
     },
     net::{
         dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
@@ -56,6 +57,8 @@ pub(crate) struct MemberConfig {
     /// Whether a PROXY header is sent, and in which version.
     pub(crate) proxy_header: Option<proxy_header::ProxyVersion>,
     pub(crate) sources: SourceAddrs,
+    /// Whether its connections may serve several plain requests.
+    pub(crate) reuses_connections: bool,
     resolve: Duration,
     on_vanish: OnVanish,
 }
@@ -170,6 +173,7 @@ impl MemberConfig {
                 BackendProxyProtocol::V2 => Some(proxy_header::ProxyVersion::V2),
             },
             sources: SourceAddrs::new(&backend.sources),
+            reuses_connections: backend.reuse == Reuse::On,
             resolve: backend.resolve.0,
             on_vanish: backend.on_vanish,
         }

@@ -6,6 +6,7 @@ mod harness;
 mod acme;
 mod admin_csrf;
 mod admission;
+mod backend_reuse;
 mod backpressure;
 mod bad_backends;
 mod bench;

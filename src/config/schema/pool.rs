@@ -138,6 +138,9 @@ pub struct Backend {
     /// "v1" or "v2": a PROXY header, sent before TLS, names the client's address; "off": no header.
     #[serde(default)]
     pub proxy_protocol: BackendProxyProtocol,
+    /// Whether a connection to the backend serves several plain requests, possibly of several clients. "off": each request has its own connection, for a server that leaves request bodies unread. A request with a body has its own connection in any case, unless its method is POST, PUT or PATCH.
+    #[serde(default)]
+    pub reuse: Reuse,
 }
 
 /// `pools.NAME.backends.tls`
@@ -173,6 +176,17 @@ pub enum BackendProxyProtocol {
     V1,
     /// Version 2: binary.
     V2,
+}
+
+/// `pools.NAME.backends.reuse`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reuse {
+    /// Connections over TCP without TLS and without a PROXY header are kept for further requests.
+    #[default]
+    On,
+    /// Each request has its own connection.
+    Off,
 }
 
 /// `pools.NAME.backends.on_vanish`
@@ -320,6 +334,7 @@ impl Backend {
             tls: BackendTls::default(),
             sources: Vec::new(),
             proxy_protocol: BackendProxyProtocol::Off,
+            reuse: Reuse::default(),
         }
     }
 }
