@@ -11,7 +11,8 @@ use tokio::time::Instant;
 pub struct RateLimit {
     /// Messages, Pings and unsolicited Pongs per second; 0: no limit.
     pub messages: u32,
-    /// Frames per second: data frames, of which a message may have any number, Pings and unsolicited Pongs; 0: no limit.
+    /// Frames per second: data frames, of which a message may have any number, and control frames except Pongs that
+    /// answer our Pings; 0: no limit.
     pub frames: u32,
     /// Bytes of frames per second, headers included; 0: no limit.
     pub bytes: u64,

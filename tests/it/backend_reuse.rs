@@ -107,7 +107,7 @@ async fn connection_is_reused_after_a_request_whose_body_the_method_defines() {
 }
 
 #[tokio::test]
-async fn connection_is_not_reused_if_the_response_came_before_the_whole_body() {
+async fn connection_is_not_reused_if_the_response_precedes_the_whole_body() {
     for chunked in [false, true] {
         let backend = Backend::listen().await;
         let lockgate = Lockgate::to(backend.address).start().await;

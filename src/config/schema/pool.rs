@@ -138,7 +138,7 @@ pub struct Backend {
     /// "v1" or "v2": a PROXY header, sent before TLS, names the client's address; "off": no header.
     #[serde(default)]
     pub proxy_protocol: BackendProxyProtocol,
-    /// Whether a connection to the backend serves several plain requests, possibly of several clients. "off": each request has its own connection, for a server that leaves request bodies unread. A request with a body has its own connection in any case, unless its method is POST, PUT or PATCH.
+    /// Whether a connection to the backend serves several plain requests, possibly of several clients. "off": each request has its own connection, which a server that leaves request bodies unread needs. A request with a body has its own connection in any case, unless its method is POST, PUT or PATCH.
     #[serde(default)]
     pub reuse: Reuse,
 }

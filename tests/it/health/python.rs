@@ -105,7 +105,7 @@ async fn unanswered_handshakes_of_one_client_delay_no_other_handshake() {
         slowest = slowest.max(started.elapsed());
         echoes(&mut wire).await;
     }
-    println!("at most {slowest:.2?} for a handshake beside 64 unanswered ones");
+    println!("at most {slowest:.2?} for a handshake during 64 unanswered ones");
     assert!(slowest < Duration::from_secs(3), "{slowest:?}");
     for mut wire in unanswered {
         assert!([504, 503].contains(&wire.head().await.status()));
