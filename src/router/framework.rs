@@ -72,8 +72,8 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
             advice: "",
         },
         // websockets 17.4 closes the connection of any request above its limits (http11.py, MAX_LINE_LENGTH and
-        // MAX_NUM_HEADERS). It reads no forwarded header at all; `origins=` (server.py, process_origin) compares the whole
-        // Origin, which is forwarded unchanged.
+        // MAX_NUM_HEADERS). It reads no forwarded header at all; `origins=` (server.py, process_origin) compares the
+        // whole Origin, which is forwarded unchanged.
         Framework::Websockets => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
@@ -86,9 +86,9 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         },
         // uvicorn, middleware/proxy_headers.py: 0.54 converts both `https` and `wss` to `wss`; 0.27 converts `https` to
         // `wss` and any other value, including `wss`, to `ws`; 0.22 and older use the value unchanged. No version reads
-        // the prefix, but applications do (root_path precedes the path since 0.26). It passes
-        // handshakes to `websockets` (h11_impl.py, handle_websocket_upgrade), and gives no response to those that
-        // `websockets` rejects as too large.
+        // the prefix, but applications do (root_path precedes the path since 0.26). uvicorn passes handshakes to
+        // `websockets` (h11_impl.py, handle_websocket_upgrade), and gives no response to those that `websockets`
+        // rejects as too large.
         Framework::Uvicorn => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,

@@ -81,8 +81,13 @@ impl<C> DeflateStream<C> {
             .inflater
             .advance(&self.raw, &mut self.plain, max_len, random_bytes);
         let consumed = *advanced.as_ref().unwrap_or(&0);
-        self.unseen.bytes += consumed.saturating_sub(self.plain.len());
-        self.unseen.frames += u64::from(self.inflater.take_frames());
+        let bytes = consumed.saturating_sub(self.plain.len());
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let frames = self.inflater.take_frames();
+        self.unseen = Unseen {
+            bytes: self.unseen.bytes.saturating_add(bytes),
+            frames: self.unseen.frames.saturating_add(frames),
+        };
         match advanced {
             Ok(consumed) if consumed == self.raw.len() => self.raw = Vec::new(),
             Ok(consumed) => drop(self.raw.drain(..consumed)),

@@ -34,9 +34,9 @@ pub trait LegIo: Transport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unseen {
     /// Bytes that no read returned.
-    pub bytes: usize,
+    pub bytes: u32,
     /// Frames that the peer has sent: the relay reads other ones.
-    pub frames: u64,
+    pub frames: u32,
 }
 
 /// One side of a session.

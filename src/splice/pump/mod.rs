@@ -469,7 +469,7 @@ impl Pump {
         if unseen.is_empty() {
             return false;
         }
-        limiter.charge(unseen.bytes, 0, unseen.frames);
+        limiter.charge(unseen.bytes as usize, 0, u64::from(unseen.frames));
         limiter.decide(None, true) == RateDecision::Over
     }
 
