@@ -19,7 +19,7 @@ pub(crate) use schema::{
     Config, Drain,
     pool::{
         AllDown, Backend, BackendProxyProtocol, Balance, Check, Health, OnDown, OnVanish, Passive,
-        Pool, Retry, Sticky,
+        Pool, Retry, Reuse, Sticky,
     },
     route::{ClientCert, Framework, Only, Route, Token},
     server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server},

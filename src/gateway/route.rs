@@ -106,6 +106,12 @@ fn limits(session: &config::Session, drain: &config::Drain) -> SessionLimits {
         },
         rate: RateLimit {
             messages: session.messages_per_second,
+            frames: match session.frames_per_second {
+                0 => session
+                    .messages_per_second
+                    .saturating_mul(FRAMES_PER_MESSAGE),
+                limit => limit,
+            },
             bytes: session.bytes_per_second.0,
             over: match session.over_rate {
                 config::OverRate::Pause => OverRateAction::Pause,
@@ -128,6 +134,9 @@ fn limits(session: &config::Session, drain: &config::Drain) -> SessionLimits {
         backend_gone_code: session.backend_gone_code,
     }
 }
+
+/// The default of `session.frames_per_second`, as a multiple of `messages_per_second`.
+const FRAMES_PER_MESSAGE: u32 = 10;
 
 /// Returns the duration; `None` for "0s", which disables the limit.
 fn non_zero(period: DurationValue) -> Option<Duration> {

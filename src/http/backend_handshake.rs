@@ -29,7 +29,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 
 /// A backend's response to a handshake.
@@ -49,6 +49,8 @@ pub(crate) enum HandshakeOutcome {
 pub(crate) enum HandshakeError {
     #[error("no connection")]
     Connect(#[from] DialError),
+    #[error("no connection in time (session.handshake_timeout)")]
+    ConnectTimeout,
     #[error("no HTTP answer")]
     Broken(#[source] hyper::Error),
     #[error("no answer within {0:?} (session.handshake_timeout)")]
@@ -85,7 +87,8 @@ struct HeaderCaseWriter<S> {
     head_written: bool,
 }
 
-/// Dials, sends the handshake in one write, and verifies the response.
+/// Dials until `deadline`, sends the handshake in one write, and verifies the response. The caller sets the deadline of
+/// the response.
 pub(crate) async fn backend_handshake(
     context: &Context,
     lease: &Lease,
@@ -93,8 +96,12 @@ pub(crate) async fn backend_handshake(
     outbound: &Outbound,
     extensions: &Extensions,
     offer: &Offer,
+    deadline: Instant,
 ) -> Result<HandshakeOutcome, HandshakeError> {
-    let stream = connect_backend(&context.resolver, lease, peer).await?;
+    let connecting = timeout_at(deadline, connect_backend(&context.resolver, lease, peer));
+    let stream = connecting
+        .await
+        .map_err(|_| HandshakeError::ConnectTimeout)??;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
@@ -158,11 +165,19 @@ async fn drive<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) 
 // === impl HandshakeError ===
 
 impl HandshakeError {
-    /// Returns whether the backend did not respond, which counts as a failure. An invalid response does not, because a
-    /// client may cause it by the path that it requests.
+    /// Returns whether the backend was not reached, which counts as a failure of the backend.
+    pub(crate) fn is_connect(&self) -> bool {
+        matches!(
+            self,
+            HandshakeError::Connect(_) | HandshakeError::ConnectTimeout
+        )
+    }
+
+    /// Returns whether the backend was reached and did not respond, which counts as a failure that the client may have
+    /// caused. An invalid response does not count, because a client may cause it by the path that it requests.
     pub(crate) fn is_no_response(&self) -> bool {
-        use HandshakeError::{Abandoned, Broken, Connect, Timeout};
-        matches!(self, Connect(_) | Broken(_) | Timeout(_) | Abandoned(_))
+        use HandshakeError::{Abandoned, Broken, Timeout};
+        matches!(self, Broken(_) | Timeout(_) | Abandoned(_))
     }
 
     /// Returns the kind of failure if another backend may be tried; `None` if the backend's response is final, the time
@@ -172,6 +187,7 @@ impl HandshakeError {
             HandshakeError::Connect(_) => Some(FailureKind::Connect),
             HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(FailureKind::Response),
             HandshakeError::Status(_)
+            | HandshakeError::ConnectTimeout
             | HandshakeError::Timeout(_)
             | HandshakeError::Abandoned(_)
             | HandshakeError::UnexpectedStream => None,
@@ -192,7 +208,9 @@ impl HandshakeError {
                 RefusalReason::Bad101(*error),
                 "the backend's WebSocket handshake is invalid",
             ),
-            HandshakeError::Timeout(_) | HandshakeError::Abandoned(_) => Refusal::new(
+            HandshakeError::ConnectTimeout
+            | HandshakeError::Timeout(_)
+            | HandshakeError::Abandoned(_) => Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 RefusalReason::HandshakeTimeout,
                 "the backend did not answer in time",
@@ -231,7 +249,7 @@ impl Drop for AbandonGuard<'_> {
         if let Some(lease) = self.lease
             && waited >= self.threshold
         {
-            lease.abandoned(&HandshakeError::Abandoned(waited), self.client);
+            lease.unanswered(&HandshakeError::Abandoned(waited), self.client);
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct BodyStatus {
     pub(crate) timed_out: AtomicBool,
     /// The body could not be read: its framing is wrong, or its sender has disconnected.
     pub(crate) broken: AtomicBool,
+    /// The whole body was forwarded.
+    pub(crate) complete: AtomicBool,
 }
 
 struct IdleTimeoutBody<G> {
@@ -165,6 +167,8 @@ impl<G: Send> HttpBody for IdleTimeoutBody<G> {
             self.status.moved.store(true, Ordering::Relaxed);
             if let Some(Err(_)) = &frame {
                 self.status.broken.store(true, Ordering::Relaxed);
+            } else if frame.is_none() || self.body.is_end_stream() {
+                self.status.complete.store(true, Ordering::Relaxed);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }

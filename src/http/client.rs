@@ -1,9 +1,22 @@
 //! Connections to backends: for a handshake, and for a plain request, pooled or separate.
 //!
 //! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header.
+//!
+//! # Reuse
+//!
+//! A server that leaves a request body unread parses it as the next request on the connection: one client's body would
+//! become another client's request. So a connection is not reused
+//! - after a body with a method other than POST, PUT and PATCH, because many servers read no body of other methods
+//!   (RFC 9110 §9.3: content of GET, HEAD, DELETE and OPTIONS has no defined semantics);
+//! - if the response began before the whole body was sent;
+//! - if the response was not read completely, or ends the connection (hyper);
+//! - with `reuse = "off"`, for servers that leave bodies of POST unread, too.
 
 use crate::{
-    http::{body::Body, peer::Peer},
+    http::{
+        body::{Body, BodyStatus},
+        peer::Peer,
+    },
     lifecycle::tasks::Tasks,
     net::{
         dial::{ConnAddrs, DialError, DialedStream},
@@ -13,14 +26,17 @@ use crate::{
     upstream::lease::Lease,
 };
 use ::http::{
-    HeaderValue, Request, Response, Uri, header,
+    HeaderValue, Method, Request, Response, Uri, header,
     uri::{Authority, Scheme},
 };
-use hyper::{body::Incoming, client::conn::http1};
+use hyper::{
+    body::{Body as _, Incoming},
+    client::conn::http1,
+};
 use hyper_util::{
     client::legacy::{
         self, Client,
-        connect::{HttpConnector, dns::Name},
+        connect::{HttpConnector, capture_connection, dns::Name},
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
@@ -28,6 +44,7 @@ use std::{
     mem,
     net::{IpAddr, SocketAddr},
     pin::Pin,
+    sync::atomic::Ordering,
     task::{self, Poll},
     time::Duration,
     vec,
@@ -88,21 +105,34 @@ impl HttpClient {
         }
     }
 
-    /// Sends a request whose target is a path. The caller sets the deadline of the response.
+    /// Sends a request whose target is a path. `body_status` is that of its body. The caller sets the deadline of the
+    /// response.
     pub(crate) async fn send(
         &self,
         lease: &Lease,
         peer: &Peer,
         mut request: Request<Body>,
+        body_status: &BodyStatus,
     ) -> Result<Response<Incoming>, SendError> {
-        if let Some((host, port)) = lease.poolable_addr() {
+        let has_body = !request.body().is_end_stream();
+        if let Some((host, port)) = lease.poolable_addr()
+            && (!has_body || BODY_METHODS.contains(request.method()))
+        {
             let mut target = mem::take(request.uri_mut()).into_parts();
             target.scheme = Some(Scheme::HTTP);
             target.authority = Some(authority(host, port));
             *request.uri_mut() =
                 Uri::from_parts(target).expect("scheme, authority and path are set");
+            let connection = has_body.then(|| capture_connection(&mut request));
             let response = self.pooled.request(request).await;
-            return response.map_err(SendError::Pooled);
+            let response = response.map_err(SendError::Pooled)?;
+            if let Some(connection) = connection
+                && !body_status.complete.load(Ordering::Relaxed)
+                && let Some(connected) = connection.connection_metadata().as_ref()
+            {
+                connected.poison();
+            }
+            return Ok(response);
         }
         let stream = timeout(
             CONNECT_TIMEOUT,
@@ -199,6 +229,9 @@ fn authority(host: &str, port: u16) -> Authority {
     let authority = authority.parse();
     authority.expect("the host of a backend is a valid authority")
 }
+
+/// The methods whose body every server reads; see the module documentation.
+const BODY_METHODS: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 
 /// Maximum number of header fields of a backend's response; servers send far fewer.
 pub(crate) const MAX_HEADERS: usize = 256;

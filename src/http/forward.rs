@@ -173,7 +173,8 @@ impl ForwardAttempt<'_> {
         *request.uri_mut() = self.outbound.target.clone().into();
         *request.headers_mut() = self.outbound.headers.clone();
         *request.extensions_mut() = self.parts.extensions.clone();
-        let mut pending = pin!(self.client.send(lease, peer, request));
+        let sent = self.client.send(lease, peer, request, &self.body_status);
+        let mut pending = pin!(sent);
         loop {
             let response = timeout(self.answer_idle, pending.as_mut()).await;
             // While the request body is still arriving, the backend's deadline does not run.

@@ -52,6 +52,8 @@ pub(crate) enum RefusalReason {
     Draining,
     /// The backend did not complete the handshake in time (`session.handshake_timeout`).
     HandshakeTimeout,
+    /// A line of the head, or the number of lines, is too large for the server of the backend.
+    HeaderLine,
     /// A header with an underscore that backends could confuse with a managed one.
     HeaderTwin,
     /// `Host` is absent, repeated or malformed.
@@ -245,6 +247,7 @@ impl RefusalReason {
             RefusalReason::Dial => "dial",
             RefusalReason::Draining => "draining",
             RefusalReason::HandshakeTimeout => "handshake-timeout",
+            RefusalReason::HeaderLine => "header-line",
             RefusalReason::HeaderTwin => "header-twin",
             RefusalReason::Host => "host",
             RefusalReason::Misdirected => "misdirected",

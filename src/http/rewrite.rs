@@ -16,12 +16,12 @@ use crate::{
         forwarded,
         handshake::{self, Offer},
     },
-    router::framework::TRUSTED_BY_BACKENDS,
+    router::framework::{HeadLimit, TRUSTED_BY_BACKENDS},
     upstream::{balance_key::BalanceKey, lease::Lease, pool::Pool, sticky::SidCapture},
 };
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, response,
-    uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
+    response, uri::PathAndQuery,
 };
 use http_body_util::BodyExt;
 
@@ -61,12 +61,52 @@ pub(crate) fn rewrite(
         }
         None => ExtractedToken::default(),
     };
-    Ok(Outbound {
+    let outbound = Outbound {
         target,
         headers,
         agreement,
         token,
-    })
+    };
+    if let Some(limit) = &route.expectations.head_limit
+        && (validated.offer.is_some() || !limit.handshakes_only)
+    {
+        check_head(limit, &request.method, &outbound)?;
+    }
+    Ok(outbound)
+}
+
+/// Refuses a request that the server of the backend would leave unanswered.
+fn check_head(limit: &HeadLimit, method: &Method, outbound: &Outbound) -> Result<(), Refusal> {
+    let too_large = |what: String, max: usize, of: &str| {
+        Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            RefusalReason::HeaderLine,
+            format!(
+                "{what}; the server behind this route accepts at most {max} {of} (framework = \"{}\")",
+                limit.framework
+            ),
+        )
+    };
+    let target = outbound.target.as_str();
+    // An extended CONNECT is forwarded as GET, which is shorter.
+    let request_line = method.as_str().len() + target.len() + "  HTTP/1.1\r\n".len();
+    if request_line > limit.line {
+        let what = format!("the request line has {request_line} bytes");
+        return Err(too_large(what, limit.line, "bytes"));
+    }
+    for (name, value) in &outbound.headers {
+        let line = name.as_str().len() + value.len() + ": \r\n".len();
+        if line > limit.line {
+            let what = format!("the line of the header {name} has {line} bytes");
+            return Err(too_large(what, limit.line, "bytes"));
+        }
+    }
+    let lines = outbound.headers.len();
+    if lines > limit.lines {
+        let what = format!("the request has {lines} header lines");
+        return Err(too_large(what, limit.lines, "lines"));
+    }
+    Ok(())
 }
 
 fn rebuild(

@@ -135,7 +135,8 @@ impl Attempt for HandshakeAttempt<'_> {
         queued: bool,
     ) -> AttemptOutcome<Self::Response> {
         let timeout = self.route.handshake_timeout;
-        let abandon_guard = AbandonGuard::start(&lease, SubnetKey::of(rc.peer.address), timeout);
+        let (client, deadline) = (SubnetKey::of(rc.client), rc.handshake_deadline(self.route));
+        let abandon_guard = AbandonGuard::start(&lease, client, timeout);
         let handshake = backend_handshake(
             self.context,
             &lease,
@@ -143,8 +144,9 @@ impl Attempt for HandshakeAttempt<'_> {
             self.outbound,
             self.extensions,
             self.offer,
+            deadline,
         );
-        let outcome = match timeout_at(rc.handshake_deadline(self.route), handshake).await {
+        let outcome = match timeout_at(deadline, handshake).await {
             Ok(outcome) => outcome,
             Err(_) => Err(HandshakeError::Timeout(timeout)),
         };
@@ -152,8 +154,9 @@ impl Attempt for HandshakeAttempt<'_> {
         lease.settle();
         match &outcome {
             // The wait in the admission queue used up a part of the time, so the backend is not at fault.
-            Err(HandshakeError::Timeout(_)) if queued => {}
-            Err(error) if error.is_no_response() => lease.failed(error),
+            Err(HandshakeError::ConnectTimeout | HandshakeError::Timeout(_)) if queued => {}
+            Err(error) if error.is_connect() => lease.failed(error),
+            Err(error) if error.is_no_response() => lease.unanswered(error, client),
             _ => lease.answered(),
         }
         match outcome {

@@ -11,8 +11,23 @@ pub struct FrameworkPreset {
     /// The header in which the server, or its application, reads the prefix that `strip_prefix` has removed; `None` if
     /// it reads none.
     pub prefix_header: Option<&'static str>,
+    /// Which requests the server leaves unanswered because of their size; `None` if it answers all.
+    pub head_limit: Option<HeadLimit>,
     /// The settings that the server needs to interpret Lockgate's headers.
     pub advice: &'static str,
+}
+
+/// The size of a request head above which a server gives no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimit {
+    /// The value of `framework`.
+    pub framework: &'static str,
+    /// Bytes of the request line and of each header line, with CR LF.
+    pub line: usize,
+    /// Number of header lines.
+    pub lines: usize,
+    /// Whether only WebSocket handshakes are limited.
+    pub handshakes_only: bool,
 }
 
 /// Headers besides `Forwarded`, `X-Real-IP` and `X-Forwarded-For/-Proto/-Host` that some of these servers trust from
@@ -53,21 +68,31 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         Framework::None => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
+            head_limit: None,
             advice: "",
         },
-        // websockets 17.4 reads no forwarded header at all; `origins=` (server.py, process_origin) compares the whole
-        // Origin, which is forwarded unchanged.
+        // websockets 17.4 closes the connection of any request above its limits (http11.py, MAX_LINE_LENGTH and
+        // MAX_NUM_HEADERS). It reads no forwarded header at all; `origins=` (server.py, process_origin) compares the
+        // whole Origin, which is forwarded unchanged.
         Framework::Websockets => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
+            head_limit: Some(HeadLimit {
+                framework: "websockets",
+                handshakes_only: false,
+                ..WEBSOCKETS_HEAD_LIMIT
+            }),
             advice: "connection.remote_address is Lockgate's; the client's is in request.headers[\"X-Real-IP\"]",
         },
         // uvicorn, middleware/proxy_headers.py: 0.54 converts both `https` and `wss` to `wss`; 0.27 converts `https` to
         // `wss` and any other value, including `wss`, to `ws`; 0.22 and older use the value unchanged. No version reads
-        // the prefix, but applications do (root_path precedes the path since 0.26).
+        // the prefix, but applications do (root_path precedes the path since 0.26). uvicorn passes handshakes to
+        // `websockets` (h11_impl.py, handle_websocket_upgrade), and gives no response to those that `websockets`
+        // rejects as too large.
         Framework::Uvicorn => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
+            head_limit: Some(WEBSOCKETS_HEAD_LIMIT),
             advice: "start uvicorn with --forwarded-allow-ips=ADDRESS-OF-LOCKGATE (not needed on the same machine), \
                      and with --root-path=PREFIX if the route has a strip_prefix",
         },
@@ -76,6 +101,7 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         Framework::Hypercorn => FrameworkPreset {
             websocket_proto: "wss",
             prefix_header: PREFIX,
+            head_limit: None,
             advice: "wrap the application in hypercorn.middleware.ProxyFixMiddleware(app, mode=\"legacy\", \
                      trusted_hops=1), and set root_path if the route has a strip_prefix",
         },
@@ -85,6 +111,7 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         Framework::Daphne => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
+            head_limit: None,
             advice: "start daphne with --proxy-headers and set SECURE_PROXY_SSL_HEADER = \
                      (\"HTTP_X_FORWARDED_PROTO\", \"https\"); rather than strip_prefix, route the whole path in Django",
         },
@@ -92,6 +119,7 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         Framework::Tornado => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
+            head_limit: None,
             advice: "create the server with xheaders=True, as in app.listen(port, xheaders=True)",
         },
         // aiohttp 3.14.5, web_request.py: scheme, host and remote are the connection's, and the scheme is `http` or
@@ -99,6 +127,7 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         Framework::Aiohttp => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
+            head_limit: None,
             advice: "aiohttp reads no forwarded header by itself: set up XForwardedRelaxed(1) of aiohttp-remotes",
         },
         // autobahn 26.10.2, websocket/protocol.py: only `X-Forwarded-For` is read, and the port of Host is compared
@@ -106,6 +135,7 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         Framework::Autobahn => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
+            head_limit: None,
             advice: "set factory.setProtocolOptions(trustXForwardedFor=1); if the factory has an externalPort, it is \
                      the port that clients connect to, not the backend's",
         },
@@ -114,6 +144,7 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         Framework::Flask => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
+            head_limit: None,
             advice: "wrap the application: app.wsgi_app = werkzeug.middleware.proxy_fix.ProxyFix(app.wsgi_app, \
                      x_for=1, x_proto=1, x_host=1, x_prefix=1)",
         },
@@ -122,10 +153,19 @@ pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
         Framework::Socketio => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
+            head_limit: None,
             advice: "leave cors_allowed_origins unset, or list the public https:// origins",
         },
     }
 }
+
+/// The limits of `websockets` for a request, as they apply in uvicorn.
+const WEBSOCKETS_HEAD_LIMIT: HeadLimit = HeadLimit {
+    framework: "uvicorn",
+    line: 8192,
+    lines: 128,
+    handshakes_only: true,
+};
 
 /// The header that Werkzeug's ProxyFix reads and that other proxies send.
 const PREFIX: Option<&str> = Some("X-Forwarded-Prefix");
@@ -151,6 +191,8 @@ mod tests {
             let found = preset(framework);
             assert_eq!(found.websocket_proto, proto, "{framework:?}");
             assert_eq!(found.prefix_header, prefix, "{framework:?}");
+            let is_limited = matches!(framework, Framework::Uvicorn | Framework::Websockets);
+            assert_eq!(found.head_limit.is_some(), is_limited, "{framework:?}");
             assert_eq!(
                 found.advice.is_empty(),
                 framework == Framework::None,

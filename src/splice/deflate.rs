@@ -9,7 +9,7 @@ use crate::{
         deflate::{DeflateParams, compress::FrameDeflater, inflate::FrameInflater},
         frame_tracker::{Bounds, Violation},
     },
-    splice::leg::LegIo,
+    splice::leg::{LegIo, Unseen},
 };
 use bytes::Bytes;
 use std::{
@@ -37,8 +37,8 @@ pub(crate) struct DeflateStream<C> {
     violation: Option<Violation>,
     /// Whether the violation was returned to the reader: further input is discarded.
     violation_reported: bool,
-    /// Number of received bytes beyond their inflated length.
-    discarded: usize,
+    /// The received bytes beyond their inflated length, and the received frames.
+    unseen: Unseen,
 }
 
 // === impl DeflateStream ===
@@ -57,7 +57,7 @@ impl<C> DeflateStream<C> {
             written: 0,
             violation: None,
             violation_reported: false,
-            discarded: 0,
+            unseen: Unseen::default(),
         }
     }
 
@@ -81,7 +81,13 @@ impl<C> DeflateStream<C> {
             .inflater
             .advance(&self.raw, &mut self.plain, max_len, random_bytes);
         let consumed = *advanced.as_ref().unwrap_or(&0);
-        self.discarded += consumed.saturating_sub(self.plain.len());
+        let bytes = consumed.saturating_sub(self.plain.len());
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let frames = self.inflater.take_frames();
+        self.unseen = Unseen {
+            bytes: self.unseen.bytes.saturating_add(bytes),
+            frames: self.unseen.frames.saturating_add(frames),
+        };
         match advanced {
             Ok(consumed) if consumed == self.raw.len() => self.raw = Vec::new(),
             Ok(consumed) => drop(self.raw.drain(..consumed)),
@@ -200,8 +206,8 @@ impl<C: Transport> LegIo for DeflateStream<C> {
         true
     }
 
-    fn take_discarded(&mut self) -> usize {
-        std::mem::take(&mut self.discarded)
+    fn take_unseen(&mut self) -> Unseen {
+        std::mem::take(&mut self.unseen)
     }
 }
 

@@ -24,10 +24,19 @@ pub trait LegIo: Transport {
         false
     }
 
-    /// Returns how many bytes the peer has sent since the last call that no read returned.
-    fn take_discarded(&mut self) -> usize {
-        0
+    /// Returns what the peer has sent since the last call and reading does not show.
+    fn take_unseen(&mut self) -> Unseen {
+        Unseen::default()
     }
+}
+
+/// What a peer has sent and a stream that delivers other frames does not show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// Bytes that no read returned.
+    pub bytes: u32,
+    /// Frames that the peer has sent: the relay reads other ones.
+    pub frames: u32,
 }
 
 /// One side of a session.
@@ -40,6 +49,14 @@ pub(crate) struct Leg<S> {
     pub(crate) close_received: bool,
     /// The latest Ping that Lockgate must answer itself (RFC 6455 §5.5.3: the latest is enough). Boxed: it is rare.
     pub(crate) pending_pong: Option<Box<ControlPayload>>,
+}
+
+// === impl Unseen ===
+
+impl Unseen {
+    pub(crate) fn is_empty(self) -> bool {
+        self == Unseen::default()
+    }
 }
 
 // === impl LegIo ===

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 pub struct RateLimit {
     /// Messages, Pings and unsolicited Pongs per second; 0: no limit.
     pub messages: u32,
+    /// Frames per second: data frames, of which a message may have any number, and control frames except Pongs that
+    /// answer our Pings; 0: no limit.
+    pub frames: u32,
     /// Bytes of frames per second, headers included; 0: no limit.
     pub bytes: u64,
     /// Handling of a client that exceeds the rate.
@@ -34,10 +37,13 @@ pub(crate) struct Gcra {
     now: u64,
     /// Cost of one message, in nanoseconds; 0 if messages are not limited.
     message_cost: u64,
+    /// Cost of one frame, in nanoseconds; 0 if frames are not limited.
+    frame_cost: u64,
     /// Cost of one full read.
     full_read_cost: u64,
     /// The time up to which each limit is used up. Bytes wait while it is more than [`BURST`] ahead of `now`.
     messages: u64,
+    frames: u64,
     bytes: u64,
     resumes: Option<u64>,
 }
@@ -58,17 +64,18 @@ impl Gcra {
     /// Creates a limiter with a full burst available; a read returns at most `max_read` bytes. `None` if there is no
     /// limit, so that no memory is held for it.
     pub(crate) fn new(rate: RateLimit, max_read: usize, now: Instant) -> Option<Box<Self>> {
-        (rate.messages > 0 || rate.bytes > 0).then(|| {
+        (rate.messages > 0 || rate.frames > 0 || rate.bytes > 0).then(|| {
             let cost_of_bytes = |bytes: u64| nanos(bytes).checked_div(rate.bytes);
-            let cost_of_messages =
-                |messages: u64| nanos(messages).checked_div(rate.messages.into());
+            let cost_at = |per_second: u32| nanos(1).checked_div(per_second.into());
             Box::new(Gcra {
                 rate,
                 start: now,
                 now: 0,
-                message_cost: cost_of_messages(1).unwrap_or_default(),
+                message_cost: cost_at(rate.messages).unwrap_or_default(),
+                frame_cost: cost_at(rate.frames).unwrap_or_default(),
                 full_read_cost: cost_of_bytes(max_read as u64).unwrap_or_default() + 1,
                 messages: 0,
+                frames: 0,
                 bytes: 0,
                 resumes: None,
             })
@@ -106,18 +113,26 @@ impl Gcra {
         Some(self.start + Duration::from_nanos(resumes))
     }
 
-    /// Decides about the next bytes; `first` is the first byte of a frame, if they begin with one.
-    pub(crate) fn decide(&mut self, first: Option<u8>) -> RateDecision {
+    /// Decides about the next bytes; `first` is the first byte of a frame, if they begin with one. `counts_frames`:
+    /// whether that frame is charged afterwards.
+    pub(crate) fn decide(&mut self, first: Option<u8>, counts_frames: bool) -> RateDecision {
         // No charge exceeds a full burst.
-        if self.messages <= self.now && self.bytes <= self.now {
+        if self.messages <= self.now && self.frames <= self.now && self.bytes <= self.now {
             return RateDecision::Pass;
         }
-        let cost = match first.map(Opcode::from_first_byte) {
-            Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => self.message_cost,
-            _ => 0,
+        let (message, frame) = match first.map(Opcode::from_first_byte) {
+            Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => {
+                (self.message_cost, self.frame_cost)
+            }
+            Some(Ok(Opcode::Continuation)) => (0, self.frame_cost),
+            _ => (0, 0),
         };
+        let frame = if counts_frames { frame } else { 0 };
         let limit = self.now + BURST;
-        if self.messages.max(self.now) + cost <= limit && self.bytes <= limit {
+        if self.messages.max(self.now) + message <= limit
+            && self.frames.max(self.now) + frame <= limit
+            && self.bytes <= limit
+        {
             return RateDecision::Pass;
         }
         match self.rate.over {
@@ -129,13 +144,15 @@ impl Gcra {
         }
     }
 
-    /// Charges for relayed bytes and messages.
-    pub(crate) fn charge(&mut self, bytes: usize, messages: u64) {
+    /// Charges for relayed bytes, messages and frames.
+    pub(crate) fn charge(&mut self, bytes: usize, messages: u64, frames: u64) {
         if let Some(cost) = nanos(bytes as u64).checked_div(self.rate.bytes) {
             self.bytes = self.bytes.max(self.now).saturating_add(cost);
         }
         let cost = self.message_cost.saturating_mul(messages);
         self.messages = self.messages.max(self.now).saturating_add(cost);
+        let cost = self.frame_cost.saturating_mul(frames);
+        self.frames = self.frames.max(self.now).saturating_add(cost);
     }
 
     /// Pauses reading until at least one [`STEP`] is available: a client far over its rate would otherwise be checked
@@ -149,6 +166,9 @@ impl Gcra {
         }
         if self.rate.messages > 0 {
             resumes = resumes.max(self.messages + self.message_cost.max(STEP));
+        }
+        if self.rate.frames > 0 {
+            resumes = resumes.max(self.frames + self.frame_cost.max(STEP));
         }
         self.resumes = Some(resumes.saturating_sub(BURST));
     }

@@ -3,7 +3,9 @@
 
 use crate::{
     config::BackendAddress,
+    net::subnet::PackedSubnet,
     upstream::{
+        clients::BackendClients,
         health::{BackendHealth, state::Condition},
         queue::subscribers::Subscribers,
     },
@@ -25,6 +27,7 @@ pub struct Backend {
     address: BackendAddress,
     name: Arc<str>,
     load: LoadCounters,
+    clients: BackendClients,
     /// Whether the operator has ordered a drain: no new sessions and requests are accepted, and the sessions are closed
     /// one by one.
     draining: AtomicBool,
@@ -96,6 +99,7 @@ impl Backend {
             address,
             name,
             load: LoadCounters::default(),
+            clients: BackendClients::default(),
             draining: AtomicBool::new(false),
             health: BackendHealth::new(),
             slow_start: SlowStart::default(),
@@ -190,23 +194,47 @@ impl Backend {
         self.load.handshakes()
     }
 
+    /// Returns the clients with their handshakes in progress.
+    pub(crate) fn clients(&self) -> &BackendClients {
+        &self.clients
+    }
+
     pub(crate) fn has_capacity(&self, limits: LoadLimits) -> bool {
         self.load.has_capacity(limits)
     }
 
-    /// Counts one more lease, unless one of `limits` is reached.
-    pub(crate) fn try_acquire(&self, limits: LoadLimits) -> bool {
-        self.load.try_acquire(limits)
+    /// Returns whether there is capacity for another handshake of `client`.
+    pub(crate) fn has_capacity_for(&self, limits: LoadLimits, client: PackedSubnet) -> bool {
+        let max = limits.handshakes_of_one_client();
+        // The first two conditions take no lock, and usually decide.
+        self.has_capacity(limits)
+            && (self.handshakes() < max || self.clients.lock().handshakes(client) < max)
     }
 
-    /// Ends the handshake phase of one lease: the backend has answered.
-    pub(crate) fn settle(self: &Arc<Self>) {
+    /// Counts one more lease and handshake of `client`, unless one of `limits` is reached.
+    pub(crate) fn try_acquire(&self, limits: LoadLimits, client: PackedSubnet) -> bool {
+        let mut clients = self.clients.lock();
+        let is_acquired = clients.handshakes(client) < limits.handshakes_of_one_client()
+            && self.load.try_acquire(limits);
+        if is_acquired {
+            clients.begin(client, Instant::now());
+        }
+        is_acquired
+    }
+
+    /// Ends the handshake phase of one lease of `client`: the backend has answered.
+    pub(crate) fn settle(self: &Arc<Self>, client: PackedSubnet) {
+        self.clients.lock().end(client);
         self.load.settle();
         self.offer_capacity();
     }
 
-    pub(crate) fn release(self: &Arc<Self>, handshaking: bool) {
-        self.load.release(handshaking);
+    /// Returns one lease; `handshaking`: its client, if it is in the handshake phase.
+    pub(crate) fn release(self: &Arc<Self>, handshaking: Option<PackedSubnet>) {
+        if let Some(client) = handshaking {
+            self.clients.lock().end(client);
+        }
+        self.load.release(handshaking.is_some());
         self.offer_capacity();
     }
 
@@ -341,6 +369,17 @@ impl LoadLimits {
     pub(crate) fn leases(self) -> u64 {
         self.0 & LEASE_MASK
     }
+
+    /// Returns the maximum number of handshakes of one client, which leaves a quarter to other clients.
+    pub(crate) fn handshakes_of_one_client(self) -> u64 {
+        let handshakes = self.0 >> HANDSHAKE_SHIFT;
+        handshakes - handshakes / CLIENT_SHARE
+    }
+
+    /// Returns the number of handshakes from which on a client must let others go first, if they wait.
+    pub(crate) fn client_share(self) -> u64 {
+        ((self.0 >> HANDSHAKE_SHIFT) / CLIENT_SHARE).max(1)
+    }
 }
 
 // === impl SlowStart ===
@@ -403,6 +442,9 @@ const ONE_LEASE: u64 = 1;
 const ONE_HANDSHAKE: u64 = 1 << HANDSHAKE_SHIFT;
 
 const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
+
+/// While others wait, one client may use 1/4 of the handshakes; otherwise it leaves 1/4 to others.
+const CLIENT_SHARE: u64 = 4;
 
 /// The factor at the beginning of a slow start.
 const INITIAL_FACTOR: f64 = 0.1;

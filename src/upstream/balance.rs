@@ -5,7 +5,7 @@
 
 use crate::{
     config::{self, HashKey},
-    net::random,
+    net::{random, subnet::PackedSubnet},
     upstream::{
         backend::Backend,
         balance_key::{Affinity, BalanceKey, mix},
@@ -32,6 +32,7 @@ pub(crate) struct Eligible<'a> {
     pub(crate) members: &'a [Arc<Member>],
     /// The backends that have failed for this request.
     pub(crate) tried: &'a [Arc<Backend>],
+    pub(crate) client: PackedSubnet,
     /// Whether members that are down or ejected are eligible too.
     pub(crate) include_unhealthy: bool,
 }
@@ -101,7 +102,7 @@ impl<'a> Eligible<'a> {
     pub(crate) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
         let is_eligible = move |member: &&Arc<Member>| {
             member.is_open(self.include_unhealthy)
-                && member.has_capacity()
+                && member.has_capacity_for(self.client)
                 && !self.was_tried(member)
         };
         self.members.iter().filter(is_eligible)

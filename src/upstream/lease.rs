@@ -5,17 +5,17 @@ use crate::{
     net::{
         dial::{ConnAddrs, DialError, DialedStream},
         resolver::Resolver,
-        subnet::SubnetKey,
+        subnet::{PackedSubnet, SubnetKey},
         tls_client::TlsClient,
     },
     observe::logging::ErrorChain,
-    upstream::{backend::Backend, member::Member},
+    upstream::{backend::Backend, health::state::FailureSource, member::Member},
 };
 use std::{
     error::Error,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 use tokio::time::Instant;
@@ -25,17 +25,18 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Lease {
     member: Arc<Member>,
-    handshaking: AtomicBool,
+    /// The bits of the client's [`PackedSubnet`]; 0 after the handshake phase.
+    handshaking: AtomicU64,
 }
 
 // === impl Lease ===
 
 impl Lease {
-    /// Acquires a lease; `None` if no capacity is left.
-    pub(crate) fn acquire(member: &Arc<Member>) -> Option<Self> {
-        member.try_acquire().then(|| Lease {
+    /// Acquires a lease for `client`; `None` if no capacity is left.
+    pub(crate) fn acquire(member: &Arc<Member>, client: PackedSubnet) -> Option<Self> {
+        member.try_acquire(client).then(|| Lease {
             member: member.clone(),
-            handshaking: AtomicBool::new(true),
+            handshaking: AtomicU64::new(client.bits()),
         })
     }
 
@@ -69,8 +70,9 @@ impl Lease {
 
     /// Ends the handshake phase: the backend has answered, or no immediate answer is expected.
     pub fn settle(&self) {
-        if self.handshaking.swap(false, Ordering::Relaxed) {
-            self.member.backend.settle();
+        let client = self.handshaking.swap(0, Ordering::Relaxed);
+        if let Some(client) = PackedSubnet::from_bits(client) {
+            self.member.backend.settle(client);
         }
     }
 
@@ -79,29 +81,35 @@ impl Lease {
         self.member.backend.health().answered();
     }
 
-    /// Records that the backend was not reached or has not answered.
+    /// Records that the backend was not reached, which no client causes.
     pub fn failed(&self, error: &(dyn Error + 'static)) {
-        self.record_failure(error, None);
+        self.record_failure(Instant::now(), error, FailureSource::Backend);
     }
 
-    /// Records that `client` has disconnected after a long wait. Repeated disconnects of one client count once.
-    pub(crate) fn abandoned(&self, error: &(dyn Error + 'static), client: SubnetKey) {
-        self.record_failure(error, Some(client));
+    /// Records that the backend was reached, but has not answered the request of `client`, which that request may have
+    /// caused. Repeated failures of one client count once.
+    pub(crate) fn unanswered(&self, error: &(dyn Error + 'static), client: SubnetKey) {
+        let (now, window) = (Instant::now(), self.member.config.passive.within.0);
+        let clients = self.backend().clients().lock();
+        let is_only = !clients.has_other(client.pack(), now, window);
+        drop(clients);
+        self.record_failure(now, error, FailureSource::Client { client, is_only });
     }
 
-    fn record_failure(&self, error: &(dyn Error + 'static), client: Option<SubnetKey>) {
+    fn record_failure(&self, now: Instant, error: &(dyn Error + 'static), source: FailureSource) {
         let why = ErrorChain(error).to_string();
         let health = self.member.backend.health();
-        health.failed(Instant::now(), &self.member.config.passive, why, client);
+        health.failed(now, &self.member.config.passive, why, source);
     }
 
     /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and
-    /// without a PROXY header.
+    /// without a PROXY header, unless `reuse` is "off".
     pub fn poolable_addr(&self) -> Option<(&str, u16)> {
         match self.backend().address() {
             BackendAddress::Tcp { host, port, .. }
                 if self.member.config.tls.is_none()
-                    && self.member.config.proxy_header.is_none() =>
+                    && self.member.config.proxy_header.is_none()
+                    && self.member.config.reuses_connections =>
             {
                 Some((host, *port))
             }
@@ -112,6 +120,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.member.backend.release(*self.handshaking.get_mut());
+        let client = PackedSubnet::from_bits(*self.handshaking.get_mut());
+        self.member.backend.release(client);
     }
 }

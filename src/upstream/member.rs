@@ -3,10 +3,12 @@
 use crate::{
     config::{
         self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, OnVanish,
+        Reuse,
     },
     net::{
         dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
         resolver::Resolver,
+        subnet::PackedSubnet,
         tls_client::{TlsClient, TlsClientFiles},
     },
     observe::logging::ErrorChain,
@@ -55,6 +57,8 @@ pub(crate) struct MemberConfig {
     /// Whether a PROXY header is sent, and in which version.
     pub(crate) proxy_header: Option<proxy_header::ProxyVersion>,
     pub(crate) sources: SourceAddrs,
+    /// Whether its connections may serve several plain requests.
+    pub(crate) reuses_connections: bool,
     resolve: Duration,
     on_vanish: OnVanish,
 }
@@ -107,14 +111,24 @@ impl Member {
         }
     }
 
+    /// Returns its limits.
+    pub(crate) fn limits(&self) -> LoadLimits {
+        self.limits
+    }
+
     /// Returns whether it has capacity for another lease and another handshake.
     pub(crate) fn has_capacity(&self) -> bool {
         self.backend.has_capacity(self.limits)
     }
 
-    /// Counts one more lease on the backend, unless a limit is reached.
-    pub(crate) fn try_acquire(&self) -> bool {
-        self.backend.try_acquire(self.limits)
+    /// Returns whether it has capacity for another lease and another handshake of `client`.
+    pub(crate) fn has_capacity_for(&self, client: PackedSubnet) -> bool {
+        self.backend.has_capacity_for(self.limits, client)
+    }
+
+    /// Counts one more lease of `client` on the backend, unless a limit is reached.
+    pub(crate) fn try_acquire(&self, client: PackedSubnet) -> bool {
+        self.backend.try_acquire(self.limits, client)
     }
 
     /// Connects to the backend and sends a PROXY header if it is configured: with the client's addresses, or `LOCAL`
@@ -159,6 +173,7 @@ impl MemberConfig {
                 BackendProxyProtocol::V2 => Some(proxy_header::ProxyVersion::V2),
             },
             sources: SourceAddrs::new(&backend.sources),
+            reuses_connections: backend.reuse == Reuse::On,
             resolve: backend.resolve.0,
             on_vanish: backend.on_vanish,
         }

@@ -2,7 +2,11 @@
 
 use crate::{
     config::{self, DnsName},
-    net::{dns::DnsAnswer, random},
+    net::{
+        dns::DnsAnswer,
+        random,
+        subnet::{PackedSubnet, SubnetKey},
+    },
     upstream::{
         backend::{Backend, BackendState, Backends},
         balance::{Balancer, Eligible},
@@ -183,8 +187,9 @@ impl Pool {
         tried: &[Arc<Backend>],
         deadline: Instant,
     ) -> Result<Lease, Unavailable> {
+        let packed = SubnetKey::of(client).pack();
         if self.admission.is_idle()
-            && let Ok(lease) = self.pick(key, tried)
+            && let Ok(lease) = self.pick(key, tried, packed)
         {
             return Ok(lease);
         }
@@ -194,7 +199,10 @@ impl Pool {
             only: self.only(key, tried),
             queue: self.queue,
         };
-        match self.admission.enter(request, || self.pick(key, tried))? {
+        match self
+            .admission
+            .enter(request, || self.pick(key, tried, packed))?
+        {
             Admitted::Lease(lease) => Ok(lease),
             Admitted::Queued(waiting) => {
                 let until = deadline.min(Instant::now() + self.wait);
@@ -308,19 +316,20 @@ impl Pool {
         each.map(load_share).collect()
     }
 
-    /// Returns a lease if a member has free capacity, regardless of the queue.
+    /// Returns a lease if a member has free capacity for `client`, regardless of the queue.
     pub(crate) fn pick(
         &self,
         key: BalanceKey,
         tried: &[Arc<Backend>],
+        client: PackedSubnet,
     ) -> Result<Lease, Unavailable> {
         let members = self.members.load();
         if let Some(excluded) = self.excluded(&members, key, tried)
-            && let Ok(lease) = self.pick_among(&members, key, &excluded)
+            && let Ok(lease) = self.pick_among(&members, key, &excluded, client)
         {
             return Ok(lease);
         }
-        self.pick_among(&members, key, tried)
+        self.pick_among(&members, key, tried, client)
     }
 
     /// Returns `tried` and the members in slow start that are skipped this time; `None` if none is skipped.
@@ -362,11 +371,13 @@ impl Pool {
         members: &PoolMembers,
         key: BalanceKey,
         tried: &[Arc<Backend>],
+        client: PackedSubnet,
     ) -> Result<Lease, Unavailable> {
         let current = members.current();
         let candidates = Eligible {
             members: current,
             tried,
+            client,
             include_unhealthy: self.all_down == config::AllDown::Try
                 && !serving(current).any(Member::is_up),
         };
@@ -375,7 +386,7 @@ impl Pool {
             let Some(member) = self.balance.choose(candidates, key) else {
                 break;
             };
-            if let Some(lease) = Lease::acquire(member) {
+            if let Some(lease) = Lease::acquire(member, client) {
                 self.balance.chosen(member);
                 return Ok(lease);
             }

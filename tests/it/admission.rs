@@ -134,6 +134,42 @@ async fn full_queue_share_and_wait_are_refused_with_503() {
 }
 
 #[tokio::test]
+async fn client_leaves_a_quarter_of_the_handshakes_and_yields_while_others_wait() {
+    let backend = Backend::listen().await;
+    let more = "admission = { handshakes = 8 }";
+    let lockgate = Lockgate::with_file(&pool(&[backend.address], more))
+        .start()
+        .await;
+    let mut greedy = vec![];
+    for n in 0..12 {
+        greedy.push(open(&lockgate, &format!("/greedy/{n}"), 1).await);
+    }
+    let mut held = vec![];
+    for _ in 0..6 {
+        held.push(backend.accept().await);
+    }
+    until_waiting(&lockgate, 6).await;
+    // Two places are left for other clients.
+    let mut others = vec![];
+    for n in 0..2 {
+        others.push(open(&lockgate, "/other", 2).await);
+        let mut wire = backend.accept().await;
+        assert_eq!(wire.head().await.start, "GET /other HTTP/1.1", "{n}");
+        held.push(wire);
+    }
+    let mut late = open(&lockgate, "/late", 3).await;
+    until_waiting(&lockgate, 7).await;
+    // The place goes to the client that has none, although others wait for longer.
+    answer(&mut held[0]).await;
+    let mut wire = backend.accept().await;
+    assert_eq!(answer(&mut wire).await, "GET /late HTTP/1.1");
+    assert_eq!(late.head().await.status(), 101);
+    // Without other clients in the queue, the greedy one gets free places again.
+    let mut wire = backend.accept().await;
+    assert!(answer(&mut wire).await.starts_with("GET /greedy/"));
+}
+
+#[tokio::test]
 async fn reload_admits_queued_requests_to_the_new_backend() {
     let (old, new) = (Backend::listen().await, Backend::listen().await);
     let more = "admission = { handshakes = 1 }";

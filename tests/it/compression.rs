@@ -226,6 +226,42 @@ async fn byte_rate_counts_the_inflated_length() {
     assert!(took >= Duration::from_millis(1950), "{took:?}");
 }
 
+/// The client's frames count, not those that the backend receives: fragments that inflate to nothing, and one message
+/// that becomes many frames.
+#[tokio::test]
+async fn frame_rate_counts_the_frames_of_the_client() {
+    let session_keys = "compression = \"offload\", frames_per_second = 10, over_rate = \"close\"";
+    for compressed in [true, false] {
+        let backend = Backend::listen().await;
+        let lockgate = lockgate(&backend, session_keys).await;
+        let (mut client, mut server, _) = session(&lockgate, &backend).await;
+        let mut large = Vec::with_capacity(1 << 16);
+        flate2::Compress::new(flate2::Compression::best(), false)
+            .compress_vec(&[b'a'; 3_000_000], &mut large, flate2::FlushCompress::Sync)
+            .expect("it has room");
+        client.send_frame(deflated(&large)).await;
+        let mut frames = 0;
+        while !server.frame().await.fin {
+            frames += 1;
+        }
+        assert!(frames > 10, "{frames}");
+        let first = Frame {
+            fin: false,
+            reserved: if compressed { 4 } else { 0 },
+            ..Frame::new(0x1, b"")
+        };
+        client.send_frame(first).await;
+        let empty = Frame {
+            fin: false,
+            ..Frame::new(0x0, b"")
+        };
+        client.send(empty.masked().encode().repeat(10)).await;
+        assert_eq!(client.frame().await.closes_with(), (1008, ""));
+        let record = lockgate.closed().await;
+        assert_eq!(record["why"], "over-rate");
+    }
+}
+
 /// A long fragment that inflates to no bytes.
 fn empty_deflated() -> Frame {
     Frame {

@@ -1,6 +1,7 @@
 //! Backend health: checks, ejection after failed handshakes, and the effect on sessions.
 
 mod checks;
+mod client_faults;
 mod flapping;
 mod passive;
 mod python;

@@ -8,6 +8,7 @@ mod acme;
 mod admin_auth;
 mod admin_csrf;
 mod admission;
+mod backend_reuse;
 mod backpressure;
 mod bad_backends;
 mod bench;

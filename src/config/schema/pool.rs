@@ -103,7 +103,7 @@ pub struct Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admission {
-    /// Concurrent handshakes per backend; a plain request counts until its body or its response begins, and at most for one second. 0: no limit.
+    /// Concurrent handshakes per backend; a plain request counts until its body or its response begins, and at most for one second. One client address (IPv6: one /64) holds at most three quarters of them, and with a quarter or more it gets a further one only after the other clients in the queue. 0: no limit.
     pub handshakes: u32,
     /// How many handshakes and requests may wait, those of one client address (IPv6: one /64) at most a tenth of it; 0: no queue.
     pub queue: u32,
@@ -138,6 +138,9 @@ pub struct Backend {
     /// "v1" or "v2": a PROXY header, sent before TLS, names the client's address; "off": no header.
     #[serde(default)]
     pub proxy_protocol: BackendProxyProtocol,
+    /// Whether a connection to the backend serves several plain requests, possibly of several clients. "off": each request has its own connection, which a server that leaves request bodies unread needs. A request with a body has its own connection in any case, unless its method is POST, PUT or PATCH.
+    #[serde(default)]
+    pub reuse: Reuse,
 }
 
 /// `pools.NAME.backends.tls`
@@ -173,6 +176,17 @@ pub enum BackendProxyProtocol {
     V1,
     /// Version 2: binary.
     V2,
+}
+
+/// `pools.NAME.backends.reuse`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reuse {
+    /// Connections over TCP without TLS and without a PROXY header are kept for further requests.
+    #[default]
+    On,
+    /// Each request has its own connection.
+    Off,
 }
 
 /// `pools.NAME.backends.on_vanish`
@@ -239,7 +253,7 @@ pub enum OnDown {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Passive {
-    /// After this many failed dials and handshakes, without a successful one between them, a backend is ejected; up to 1000. 0: never.
+    /// After this many failed dials and handshakes, without a successful one between them, a backend is ejected; up to 1000. 0: never. Handshakes that a connected backend leaves unanswered count once per client address (IPv6: one /64), and those of one client alone eject only if no other client used the backend `within` this time.
     pub fails: u32,
     /// The time within which the failures must occur.
     pub within: DurationValue,
@@ -320,6 +334,7 @@ impl Backend {
             tls: BackendTls::default(),
             sources: Vec::new(),
             proxy_protocol: BackendProxyProtocol::Off,
+            reuse: Reuse::default(),
         }
     }
 }

@@ -46,7 +46,7 @@ pub struct Route {
     #[serde(default, deserialize_with = "prefix")]
     #[schemars(with = "String", extend("default" = ""))]
     pub strip_prefix: Option<String>,
-    /// The server software of the backend. It decides how X-Forwarded-Proto and X-Forwarded-Prefix are sent.
+    /// The server software of the backend. It decides how X-Forwarded-Proto and X-Forwarded-Prefix are sent. With "uvicorn" (handshakes) and "websockets" (all requests) a request line or header line of more than 8,192 bytes, or more than 128 header lines, are refused with 431.
     #[serde(default)]
     pub framework: Framework,
     /// Pages that may open WebSockets: `same-host`, `https://example.com`, `*.example.com` or `*`. Ports are ignored. Clients that are not browsers send no Origin and are allowed.

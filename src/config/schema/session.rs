@@ -23,6 +23,8 @@ pub struct Session {
     pub max_fragments: u32,
     /// Messages per second that a client may send; after one idle second it may send that number at once. Pings count too. 0: no limit.
     pub messages_per_second: u32,
+    /// Frames per second that a client may send, with continuation frames, Pings and Pongs; after one idle second it may send that number at once. 0: ten times `messages_per_second`; no limit if that is 0.
+    pub frames_per_second: u32,
     /// Bytes per second that a client may send, including frame headers; after one idle second it may send that number at once. 0: no limit. With `compression = "offload"` the inflated length of a message counts, because the backend receives it in that form, or the compressed length if that is larger, so that data that inflates to nothing is limited too.
     pub bytes_per_second: ByteRate,
     /// What happens to a client over its rate: "pause": Lockgate stops reading until the rate allows more; "close": the session is closed with 1008.
@@ -132,6 +134,8 @@ pub struct SessionOverrides {
     /// As in `[session]`.
     pub messages_per_second: Option<u32>,
     /// As in `[session]`.
+    pub frames_per_second: Option<u32>,
+    /// As in `[session]`.
     pub bytes_per_second: Option<ByteRate>,
     /// As in `[session]`.
     pub over_rate: Option<OverRate>,
@@ -193,6 +197,7 @@ impl Session {
             messages_per_second: changes
                 .messages_per_second
                 .unwrap_or(self.messages_per_second),
+            frames_per_second: changes.frames_per_second.unwrap_or(self.frames_per_second),
             bytes_per_second: changes.bytes_per_second.unwrap_or(self.bytes_per_second),
             over_rate: changes.over_rate.unwrap_or(self.over_rate),
             max_idle: changes.max_idle.unwrap_or(self.max_idle),
@@ -220,6 +225,7 @@ impl Default for Session {
             max_frame: default("64MiB"),
             max_fragments: 0,
             messages_per_second: 0,
+            frames_per_second: 0,
             bytes_per_second: ByteRate(0),
             over_rate: OverRate::default(),
             max_idle: default("0s"),

@@ -22,6 +22,8 @@ pub struct FrameInflater {
     max_fragments: u32,
     /// Frames of the current message so far.
     fragments: u32,
+    /// Frames since the last call of [`FrameInflater::take_frames`].
+    frames: u32,
     /// Inflated bytes that are not written as a frame yet; empty between calls.
     plain: Vec<u8>,
 }
@@ -57,6 +59,7 @@ impl FrameInflater {
             max_frame: u64::MAX,
             max_fragments: u32::MAX,
             fragments: 0,
+            frames: 0,
             plain: Vec::new(),
         }
     }
@@ -64,6 +67,11 @@ impl FrameInflater {
     /// Applies bounds to the client's frames from the next one on. `max_message` is checked on the plain frames.
     pub fn set_bounds(&mut self, bounds: &Bounds) {
         (self.max_frame, self.max_fragments) = (bounds.max_frame, bounds.max_fragments);
+    }
+
+    /// Returns the number of frames that have begun since the last call.
+    pub fn take_frames(&mut self) -> u32 {
+        std::mem::take(&mut self.frames)
     }
 
     /// Converts `input` to plain frames appended to `out`, up to about `max_len` bytes, and returns how many bytes of
@@ -117,6 +125,7 @@ impl FrameInflater {
             return Ok(None);
         };
         let key = header.mask.ok_or(Violation::Unmasked)?;
+        self.frames = self.frames.saturating_add(1);
         let begins = matches!(header.opcode, Opcode::Text | Opcode::Binary);
         match self.message {
             Some(_) if begins => return Err(Violation::InterruptedMessage),

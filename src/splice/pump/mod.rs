@@ -16,7 +16,7 @@ use crate::{
     },
     registry::tap_sink::TapSink,
     splice::{
-        leg::{Leg, LegIo},
+        leg::{Leg, LegIo, Unseen},
         limits::SessionLimits,
         rate_limit::{Gcra, RateDecision, RateLimit},
         tap::FrameTap,
@@ -288,11 +288,11 @@ impl Pump {
             let mut buf = ReadBuf::new(&mut scratch[..len]);
             buf.put_slice(&self.unparsed);
             let read = Pin::new(&mut src.io).poll_read(cx, &mut buf);
-            let discarded = src.io.take_discarded();
-            if discarded > 0 {
+            let unseen = src.io.take_unseen();
+            if unseen.bytes > 0 {
                 src.keepalive.on_bytes(now);
             }
-            if self.charge_discarded(discarded) && read.is_pending() {
+            if self.charge_unseen(unseen) && read.is_pending() {
                 self.ended = Some(LegEnd::OverRate);
                 return Poll::Ready(());
             }
@@ -358,9 +358,11 @@ impl Pump {
         let (mut from, mut at) = (0, 0);
         let mut stalled = false;
         while at < bytes.len() {
+            let mut before = FrameCounts::default();
             if let Some(limiter) = &mut self.limiter {
+                before = self.tracker.counts();
                 let first = self.tracker.at_boundary().then(|| bytes[at]);
-                match limiter.decide(first) {
+                match limiter.decide(first, !self.bounds_elsewhere) {
                     RateDecision::Pass => {}
                     RateDecision::Wait => {
                         self.unparsed = bytes[at..].to_vec();
@@ -375,7 +377,6 @@ impl Pump {
             }
             let due = self.injection_is_due(dst, now);
             let stop_at_boundary = due || self.limiter.is_some();
-            let messages_before = self.tracker.counts().messages;
             let progress = match self.tracker.advance(&bytes[at..], bounds, stop_at_boundary) {
                 Ok(progress) => progress,
                 Err(violation) => {
@@ -385,7 +386,7 @@ impl Pump {
             };
             at += progress.pass;
             self.data_relayed |= progress.pass > 0;
-            self.charge(&progress, messages_before, src);
+            self.charge(&progress, before, src);
             if let Some(control) = progress.control {
                 let end = at + control.len;
                 match control.opcode {
@@ -431,7 +432,7 @@ impl Pump {
         self.write(cx, &bytes[from..at], dst);
         if let Some(limiter) = &mut self.limiter
             && self.ended.is_none()
-            && limiter.decide(None) == RateDecision::Over
+            && limiter.decide(None, true) == RateDecision::Over
         {
             self.ended = Some(LegEnd::OverRate);
         }
@@ -439,29 +440,37 @@ impl Pump {
         self.stalled = stalled;
     }
 
-    /// Charges `src` for the received bytes and messages, except for Pongs that answer our Pings.
-    fn charge<S: LegIo>(&mut self, progress: &Progress, messages_before: u64, src: &Leg<S>) {
+    /// Charges `src` for the received bytes, messages and frames, except for Pongs that answer our Pings.
+    fn charge<S: LegIo>(&mut self, progress: &Progress, before: FrameCounts, src: &Leg<S>) {
         let Some(limiter) = &mut self.limiter else {
             return;
         };
-        let mut messages = self.tracker.counts().messages - messages_before;
+        let counts = self.tracker.counts();
+        let mut messages = counts.messages - before.messages;
+        let mut frames = counts.frames - before.frames;
         let mut bytes = progress.pass;
         if let Some(control) = &progress.control {
             let is_own =
                 control.opcode == Opcode::Pong && src.keepalive.is_own_pong(control.payload());
             messages += u64::from(!is_own && control.opcode != Opcode::Close);
+            frames -= u64::from(is_own);
             bytes += control.len;
         }
-        limiter.charge(bytes, messages);
+        // The frames of a stream that converts them are charged by `charge_unseen`.
+        frames = if self.bounds_elsewhere { 0 } else { frames };
+        limiter.charge(bytes, messages, frames);
     }
 
-    /// Charges `src` for bytes that it sent and that no read returned. Returns whether the session must close for it.
-    fn charge_discarded(&mut self, bytes: usize) -> bool {
-        let Some(limiter) = self.limiter.as_mut().filter(|_| bytes > 0) else {
+    /// Charges `src` for what it sent and no read returned. Returns whether the session must close for it.
+    fn charge_unseen(&mut self, unseen: Unseen) -> bool {
+        let Some(limiter) = self.limiter.as_mut() else {
             return false;
         };
-        limiter.charge(bytes, 0);
-        limiter.decide(None) == RateDecision::Over
+        if unseen.is_empty() {
+            return false;
+        }
+        limiter.charge(unseen.bytes as usize, 0, u64::from(unseen.frames));
+        limiter.decide(None, true) == RateDecision::Over
     }
 
     /// Returns whether a Ping of the backend is answered here, because the client is known to be alive.

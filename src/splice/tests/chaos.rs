@@ -216,6 +216,7 @@ async fn run_session(
         builder = builder.limits(|limits| {
             limits.rate = RateLimit {
                 messages: strict.messages,
+                frames: 0,
                 bytes: strict.bytes,
                 over: if strict.close {
                     OverRateAction::Close

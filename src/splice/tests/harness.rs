@@ -116,6 +116,7 @@ impl Default for Builder {
                 },
                 rate: RateLimit {
                     messages: 0,
+                    frames: 0,
                     bytes: 0,
                     over: OverRateAction::Pause,
                 },

@@ -158,6 +158,7 @@ async fn backend_ping_is_relayed_to_a_rate_paused_client() {
         .limits(|limits| {
             limits.rate = RateLimit {
                 messages: 1,
+                frames: 0,
                 bytes: 0,
                 over: OverRateAction::Pause,
             };

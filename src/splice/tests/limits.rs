@@ -12,6 +12,7 @@ fn rate(messages: u32, bytes: u64, over: OverRateAction) -> Builder {
     Builder::default().limits(|limits| {
         limits.rate = RateLimit {
             messages,
+            frames: 0,
             bytes,
             over,
         };

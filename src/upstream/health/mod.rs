@@ -11,10 +11,9 @@ pub(crate) mod state;
 
 use crate::{
     config,
-    net::subnet::SubnetKey,
     upstream::health::{
         error::CheckError,
-        state::{Condition, HealthState},
+        state::{Condition, FailureSource, HealthState},
     },
 };
 use std::{
@@ -92,15 +91,15 @@ impl BackendHealth {
         }
     }
 
-    /// Records that a session or request has not reached it, or that `client` has disconnected before the answer.
+    /// Records that a session or request has not reached it, or was not answered.
     pub(crate) fn failed(
         &self,
         now: Instant,
         settings: &config::Passive,
         why: String,
-        client: Option<SubnetKey>,
+        source: FailureSource,
     ) {
-        self.change(|state| state.failed(now, settings, why, client));
+        self.change(|state| state.failed(now, settings, why, source));
     }
 
     /// Records the result of a health check.

@@ -3,6 +3,10 @@
 //! Health checks decide between up and down, after as many equal results in a row as `rise` and `fall` configure. The
 //! first failure of a backend without a successful check is enough, as in HAProxy. Failed dials and handshakes eject
 //! for a limited time. A backend that health checks have marked down stays down regardless of sessions.
+//!
+//! A request that was not answered is evidence about the backend or about its client: a server may leave a request
+//! unanswered because of what the client has sent. Such failures count once per client, and eject only if two clients
+//! have them, or if no other client used the backend. A failed connection is evidence about the backend alone.
 
 use crate::{
     config, net::subnet::SubnetKey, observe::logging::ErrorChain,
@@ -31,10 +35,23 @@ pub(crate) struct HealthState {
     /// Consecutive check results that contradict the condition.
     against: u32,
     /// Times of failed sessions and requests since the last success, none older than `within`; with the client, if its
-    /// disconnect was the failure.
+    /// request may have caused the failure.
     failures: VecDeque<(Instant, Option<SubnetKey>)>,
     ejected: Option<Instant>,
     why: Option<String>,
+}
+
+/// What a failed session or request is evidence about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureSource {
+    /// The backend was not reached.
+    Backend,
+    /// The backend was reached and has not answered, or `client` has disconnected after a long wait.
+    Client {
+        client: SubnetKey,
+        /// Whether no other client used the backend within `passive.within`.
+        is_only: bool,
+    },
 }
 
 // === impl Condition ===
@@ -108,15 +125,13 @@ impl HealthState {
         (self.down, self.known, self.against) = (false, false, 0);
     }
 
-    /// Records that a session or request did not reach the backend or was not answered, or that `client` has
-    /// disconnected before the answer. Disconnects count once per client, because a client may have a short deadline of
-    /// its own, or be hostile.
+    /// Records that a session or request did not reach the backend or was not answered.
     pub(crate) fn failed(
         &mut self,
         now: Instant,
         settings: &config::Passive,
         why: String,
-        client: Option<SubnetKey>,
+        source: FailureSource,
     ) {
         self.why = Some(why);
         if self.condition() != Condition::Up || settings.fails == 0 {
@@ -124,11 +139,21 @@ impl HealthState {
         }
         self.failures
             .retain(|(then, _)| now.saturating_duration_since(*then) <= settings.within.0);
-        if client.is_some() && self.failures.iter().any(|(_, other)| *other == client) {
-            return;
+        let (client, is_only) = match source {
+            FailureSource::Backend => (None, false),
+            FailureSource::Client { client, is_only } => (Some(client), is_only),
+        };
+        if client.is_none() || !self.failures.iter().any(|(_, other)| *other == client) {
+            self.failures.push_back((now, client));
         }
-        self.failures.push_back((now, client));
-        if self.failures.len() as u64 >= u64::from(settings.fails) {
+        let is_enough = |count: usize| count as u64 >= u64::from(settings.fails);
+        let clients = self.failures.iter().filter(|(_, client)| client.is_some());
+        let is_ejected = match clients.count() {
+            // One client alone is no evidence about the backend.
+            1 if !is_only => is_enough(self.failures.len() - 1),
+            _ => is_enough(self.failures.len()),
+        };
+        if is_ejected {
             self.failures.clear();
             self.ejected = Some(now + settings.eject.0);
         }

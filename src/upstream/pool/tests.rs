@@ -1,5 +1,5 @@
 use crate::config;
-use crate::upstream::{balance_key::Affinity, pool::*};
+use crate::upstream::{balance_key::Affinity, health::state::FailureSource, pool::*};
 use config::Balance::{Hash, LeastSessions, RandomTwo, RoundRobin};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -44,8 +44,12 @@ fn key(pool: &Pool, path: &str) -> BalanceKey {
     pool.key(&HeaderMap::new(), path, None, [192, 0, 2, 1].into())
 }
 
+fn one_client() -> PackedSubnet {
+    SubnetKey::of([192, 0, 2, 1].into()).pack()
+}
+
 fn pick_lease(pool: &Pool) -> Lease {
-    pool.pick(BalanceKey::default(), &[]).unwrap()
+    pool.pick(BalanceKey::default(), &[], one_client()).unwrap()
 }
 
 fn leases(pool: &Pool) -> Vec<u64> {
@@ -94,7 +98,10 @@ fn leases_are_distributed_by_weight() {
     assert_shares(&leases(&held), &weights, 0.02);
     let held = pool(Hash, &weights);
     let _held: Vec<_> = (0..10_000)
-        .map(|n| held.pick(key(&held, &format!("/{n}")), &[]).unwrap())
+        .map(|n| {
+            held.pick(key(&held, &format!("/{n}")), &[], one_client())
+                .unwrap()
+        })
         .collect();
     assert_shares(&leases(&held), &weights, 0.1);
 }
@@ -186,7 +193,7 @@ fn unavailable_names_the_reason() {
     for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
         config.balance = balance;
         let pool = built(&config, None);
-        let acquire = |tried: &[_]| pool.pick(BalanceKey::default(), tried);
+        let acquire = |tried: &[_]| pool.pick(BalanceKey::default(), tried, one_client());
         let one = acquire(&[]).unwrap();
         let other = acquire(&[]).unwrap();
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Full);
@@ -201,7 +208,7 @@ fn unavailable_names_the_reason() {
         both[1].drain(true);
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Draining);
         let empty = built(&pool_config(balance, &[]), None);
-        let none = empty.pick(BalanceKey::default(), &[]);
+        let none = empty.pick(BalanceKey::default(), &[], one_client());
         assert_eq!(none.unwrap_err(), Unavailable::None);
     }
 }
@@ -216,7 +223,7 @@ fn eject(backend: &Backend) {
         tokio::time::Instant::now(),
         &settings,
         "refused".to_owned(),
-        None,
+        FailureSource::Backend,
     );
 }
 
@@ -234,7 +241,7 @@ fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
         drop(held);
         // A backend that has failed for this request is not retried, and an unhealthy one is not used while others are
         // up.
-        let others = pool.pick(BalanceKey::default(), &all[1..]);
+        let others = pool.pick(BalanceKey::default(), &all[1..], one_client());
         assert_eq!(others.unwrap_err(), Unavailable::None);
         all[1].drain(true);
         eject(&all[2]);
@@ -243,13 +250,13 @@ fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
         drop(held);
         config.all_down = config::AllDown::Refuse;
         let pool = built(&config, Some(&pool));
-        let none = pool.pick(BalanceKey::default(), &[]);
+        let none = pool.pick(BalanceKey::default(), &[], one_client());
         assert_eq!(none.unwrap_err(), Unavailable::Down);
         all[2].health().answered();
         assert!(Arc::ptr_eq(pick_lease(&pool).backend(), &all[2]));
         all[2].drain(true);
         all[0].drain(true);
-        let none = pool.pick(BalanceKey::default(), &[]);
+        let none = pool.pick(BalanceKey::default(), &[], one_client());
         assert_eq!(none.unwrap_err(), Unavailable::Draining);
     }
 }
@@ -261,7 +268,7 @@ fn sid_selects_an_unhealthy_backend_but_a_cookie_does_not() {
     let bound = |only| {
         let id_hash = own.id_hash;
         let key = BalanceKey::default().bound_to(Some(Affinity { id_hash, only }));
-        pool.pick(key, &[]).unwrap().backend().clone()
+        pool.pick(key, &[], one_client()).unwrap().backend().clone()
     };
     assert!(Arc::ptr_eq(&bound(false), &own.backend));
     eject(&own.backend);
@@ -275,14 +282,16 @@ fn hash_selects_the_same_backend_up_to_its_load_bound() {
     let room_key = key(&pool, "/room");
     let mut held = vec![];
     for _ in 0..400 {
-        held.push(pool.pick(room_key, &[]).unwrap());
+        held.push(pool.pick(room_key, &[], one_client()).unwrap());
     }
     let mut counts = leases(&pool);
     counts.sort_unstable();
     // 5/4 of a hundred; the second and third member take the rest.
     assert_eq!(counts, [25, 125, 125, 125]);
     held.clear();
-    let few: Vec<_> = (0..8).map(|_| pool.pick(room_key, &[]).unwrap()).collect();
+    let few: Vec<_> = (0..8)
+        .map(|_| pool.pick(room_key, &[], one_client()).unwrap())
+        .collect();
     let first = few[0].backend();
     assert!(few.iter().all(|lease| Arc::ptr_eq(lease.backend(), first)));
 }
@@ -299,7 +308,8 @@ fn concurrent_picks_respect_session_limits() {
         let held = std::thread::scope(|scope| {
             let threads = [(); 4].map(|()| {
                 scope.spawn(|| {
-                    let mine = (0..100).map(|_| pool.pick(BalanceKey::default(), &[]).ok());
+                    let mine =
+                        (0..100).map(|_| pool.pick(BalanceKey::default(), &[], one_client()).ok());
                     mine.collect::<Vec<_>>()
                 })
             });
@@ -314,7 +324,9 @@ fn concurrent_picks_respect_session_limits() {
 /// Returns the backend that each key selects while no lease is held.
 fn backends_by_key(pool: &Pool, keys: usize) -> Vec<Arc<str>> {
     let backend = |n| {
-        let lease = pool.pick(key(pool, &format!("/{n}")), &[]).unwrap();
+        let lease = pool
+            .pick(key(pool, &format!("/{n}")), &[], one_client())
+            .unwrap();
         lease.backend().name().clone()
     };
     (0..keys).map(backend).collect()
@@ -355,7 +367,7 @@ proptest! {
         let pool = pool(Hash, &weights);
         let mut held = vec![];
         for one in keys {
-            held.push(pool.pick(key(&pool, &format!("/{one}")), &[]).unwrap());
+            held.push(pool.pick(key(&pool, &format!("/{one}")), &[], one_client()).unwrap());
             let total = held.len() as u64;
             let weight: u64 = weights.iter().map(|w| u64::from(*w)).sum();
             for (leases, its) in leases(&pool).into_iter().zip(&weights) {
@@ -386,7 +398,8 @@ proptest! {
 }
 
 fn lease_of(pool: &Pool, n: usize) -> Lease {
-    pool.pick(key(pool, &format!("/{n}")), &[]).unwrap()
+    pool.pick(key(pool, &format!("/{n}")), &[], one_client())
+        .unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -429,7 +442,9 @@ async fn slow_start_limits_a_new_backend_unless_it_is_alone() {
     assert!(new.is_warming(cold, Instant::now()));
     let tried: Vec<_> = backends.to_vec();
     for _ in 0..50 {
-        let lease = new.pick(BalanceKey::default(), &tried).unwrap();
+        let lease = new
+            .pick(BalanceKey::default(), &tried, one_client())
+            .unwrap();
         assert!(Arc::ptr_eq(lease.backend(), cold));
     }
 }

@@ -84,11 +84,14 @@ impl<W> Queue<W> {
         all.into_values().map(|(_, waiter)| waiter).collect()
     }
 
-    /// Returns the first request that `fits`.
-    pub(crate) fn first(&self, fits: impl Fn(&W) -> bool) -> Option<Ticket> {
+    /// Returns the first request that `fits`, and its client.
+    pub(crate) fn first(
+        &self,
+        fits: impl Fn(SubnetKey, &W) -> bool,
+    ) -> Option<(Ticket, SubnetKey)> {
         let mut waiters = self.waiters.iter();
-        let (ticket, _) = waiters.find(|(_, (_, waiter))| fits(waiter))?;
-        Some(*ticket)
+        let (ticket, (client, _)) = waiters.find(|(_, (client, waiter))| fits(*client, waiter))?;
+        Some((*ticket, *client))
     }
 }
 
@@ -164,8 +167,8 @@ mod tests {
                         let fits = |number: usize| number.is_multiple_of(arg.into());
                         let first = list.iter().position(|(_, number, _)| fits(*number));
                         let first = first.map(|at| list.remove(at).1);
-                        let found = queue.first(|number| fits(*number));
-                        prop_assert_eq!(found.and_then(|ticket| queue.remove(ticket)), first);
+                        let found = queue.first(|_, number| fits(*number));
+                        prop_assert_eq!(found.and_then(|(ticket, _)| queue.remove(ticket)), first);
                     }
                 }
                 prop_assert_eq!(queue.len(), list.len());

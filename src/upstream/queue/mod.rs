@@ -1,18 +1,22 @@
 //! The admission queue of a pool: requests wait in it for a lease, and a released unit of capacity goes to one of them.
 //!
 //! A lease is granted to the first queued request that can use it. That request does not have to retry: no other
-//! request overtakes it, and no other task wakes. One queue serves all configurations that have a pool of this name, so
+//! request overtakes it, and no other task wakes. The requests of a client that holds its share of a backend's
+//! handshakes yield to those of other clients. One queue serves all configurations that have a pool of this name, so
 //! a reload keeps every request at its position.
 
 pub(crate) mod fifo;
 pub(crate) mod subscribers;
 
-use crate::upstream::{
-    backend::{Backend, CapacitySubscriber},
-    lease::Lease,
-    member::Member,
-    queue::fifo::{Queue, QueueLimit, Ticket},
-    unavailable::Unavailable,
+use crate::{
+    net::subnet::SubnetKey,
+    upstream::{
+        backend::{Backend, CapacitySubscriber},
+        lease::Lease,
+        member::Member,
+        queue::fifo::{Queue, QueueLimit, Ticket},
+        unavailable::Unavailable,
+    },
 };
 use std::{
     net::IpAddr,
@@ -248,15 +252,31 @@ impl Inner {
         let is_open = member.is_open(self.allow_unhealthy());
         let id_hashes: Vec<u64> = self.members.iter().map(|one| one.id_hash).collect();
         while member.has_capacity()
-            && let Some(first) = self
-                .queue
-                .first(|waiter| waiter.accepts(member, is_open, &id_hashes))
-            && let Some(lease) = Lease::acquire(member)
+            && let Some((first, client)) = self.next(member, is_open, &id_hashes)
+            && let Some(lease) = Lease::acquire(member, client.pack())
         {
             let waiter = self.queue.remove(first);
             grants.0.extend(waiter.map(|waiter| (waiter, lease)));
         }
         grants
+    }
+
+    /// Returns the request that gets the next lease on `member`: the first of a client with less than its share of the
+    /// handshakes in progress, otherwise the first that the limit per client admits.
+    fn next(
+        &self,
+        member: &Member,
+        is_open: bool,
+        id_hashes: &[u64],
+    ) -> Option<(Ticket, SubnetKey)> {
+        let (limits, clients) = (member.limits(), member.backend.clients().lock());
+        let first = |max| {
+            self.queue.first(|client, waiter| {
+                clients.handshakes(client.pack()) < max
+                    && waiter.accepts(member, is_open, id_hashes)
+            })
+        };
+        first(limits.client_share()).or_else(|| first(limits.handshakes_of_one_client()))
     }
 
     /// Returns whether members that are down must be used.

@@ -3,6 +3,7 @@ use crate::{
     upstream::{
         backend::Backends,
         balance_key::{Affinity, BalanceKey},
+        health::state::FailureSource,
         pool::Pool,
         queue::*,
     },
@@ -220,7 +221,12 @@ async fn down_backend_serves_no_waiter_until_it_recovers() {
     };
     let eject = |backend: &Backend| {
         let health = backend.health();
-        health.failed(Instant::now(), &passive, "gone".to_owned(), None);
+        health.failed(
+            Instant::now(),
+            &passive,
+            "gone".to_owned(),
+            FailureSource::Backend,
+        );
     };
     let [one, other] = [acquire_now(&pool).await, acquire_now(&pool).await];
     let mut first = queued(&pool, 1, &[]).await;
@@ -277,6 +283,28 @@ async fn request_with_affinity_waits_for_its_backend() {
     assert!(!is_admitted(&mut waiting).await);
     own.settle();
     assert!(is_admitted(&mut waiting).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_leaves_a_quarter_to_others_and_yields_to_them_from_a_quarter_on() {
+    let pool = pool(1, 4, 100);
+    let take = async |client| poll_immediate(acquire(&pool, client, &[])).await;
+    let mut held = vec![];
+    for _ in 0..3 {
+        held.push(take(1).await.expect("three quarters are free").unwrap());
+    }
+    let mut greedy = queued(&pool, 1, &[]).await;
+    let other = take(2).await.expect("a quarter is left").unwrap();
+    let mut late = queued(&pool, 3, &[]).await;
+    drop(held.pop());
+    let lease = poll_immediate(&mut late).await.expect("it has priority");
+    assert!(!is_admitted(&mut greedy).await);
+    // With no other client in the queue, a client gets more than a quarter.
+    drop(other);
+    assert!(is_admitted(&mut greedy).await);
+    drop((held, lease));
+    let backend = &pool.backends()[0];
+    assert_eq!((backend.leases(), backend.handshakes()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -393,7 +421,7 @@ async fn backend_notifies_only_pools_with_queued_requests() {
 /// The events of a test, in sequence.
 #[derive(Debug, Clone)]
 enum Event {
-    Arrive(u8),
+    Arrive,
     Cancel(prop::sample::Index),
     Settle(prop::sample::Index),
     Release(prop::sample::Index),
@@ -402,7 +430,7 @@ enum Event {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let index = any::<prop::sample::Index>;
     let one = prop_oneof![
-        4 => (0_u8..40).prop_map(Event::Arrive),
+        4 => Just(Event::Arrive),
         1 => index().prop_map(Event::Cancel),
         2 => index().prop_map(Event::Settle),
         2 => index().prop_map(Event::Release),
@@ -423,8 +451,9 @@ proptest! {
             let mut arrivals = 0;
             for one in events {
                 match one {
-                    Event::Arrive(client) => {
-                        let mut acquiring = acquire(&pool, client, &[]);
+                    Event::Arrive => {
+                        // Each request is that of another client: the requests of one yield to those of others.
+                        let mut acquiring = acquire(&pool, arrivals as u8, &[]);
                         match poll_immediate(&mut acquiring).await {
                             Some(Ok(lease)) => {
                                 assert!(waiting.is_empty(), "it overtook queued requests");
@@ -433,7 +462,7 @@ proptest! {
                             Some(Err(why)) => assert_eq!(why, Unavailable::QueueShare),
                             None => waiting.push((arrivals, acquiring)),
                         }
-                        arrivals += 1;
+                        arrivals += 1_u64;
                     }
                     Event::Cancel(which) if !waiting.is_empty() => {
                         drop(waiting.remove(which.index(waiting.len())));

@@ -7,7 +7,7 @@ use std::{
     fmt::Write as _,
     fs::File,
     io::Write as _,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::{Output, Stdio},
     sync::Arc,
@@ -16,7 +16,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
     process::{Child, Command},
     sync::watch,
 };
@@ -164,6 +164,18 @@ impl Lockgate {
                     .await
                     .expect("the certificate is trusted"),
             )
+        })
+        .await
+    }
+
+    /// A TLS connection for `a.test` from a local address, such as 127.0.0.2.
+    pub(crate) async fn connect_from(&self, client: IpAddr) -> Wire {
+        within("a TLS handshake", async {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.bind((client, 0).into()).expect("a free port");
+            let stream = socket.connect(self.https).await.expect("it listens");
+            let stream = self.tls_over(stream).await;
+            Wire::tls(stream.expect("the connection is accepted"))
         })
         .await
     }

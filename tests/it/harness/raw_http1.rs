@@ -266,6 +266,12 @@ impl Wire {
         })
     }
 
+    /// Waits for further bytes, which stay unread; returns whether there are any before the stream ends.
+    pub(crate) async fn has_more(&mut self) -> bool {
+        let read = self.io.read_buf(&mut self.buffer).await;
+        read.is_ok_and(|n| n > 0)
+    }
+
     /// Writes `bytes` until the peer accepts none for `timeout`; returns the number of bytes written.
     pub(crate) async fn fill(&mut self, bytes: &[u8], timeout: Duration) -> usize {
         let mut sent = 0;

@@ -1,7 +1,9 @@
-//! Health checks cause no errors in real Python servers.
+//! Health checks cause no errors in real Python servers, and one client cannot occupy such a server.
 
 use super::*;
 use crate::harness::Program;
+use std::net::{IpAddr, Ipv4Addr};
+use tokio::time::Instant;
 
 /// Checks the server by handshake and by GET; every handshake must close with 1000 and the server must log no error.
 async fn check_logs_no_error(script: &str) {
@@ -74,4 +76,88 @@ async fn checks_cause_no_error_in_flask() {
 #[tokio::test]
 async fn checks_cause_no_error_in_daphne() {
     check_logs_no_error("channels_echo.py").await;
+}
+
+/// uvicorn leaves a handshake unanswered if one of its header lines is longer than 8,192 bytes. Measures the time of
+/// other handshakes.
+#[tokio::test]
+async fn unanswered_handshakes_of_one_client_delay_no_other_handshake() {
+    let (_server, address) = Program::server("fastapi_echo.py").await;
+    let lockgate = start(&pool("a", &[&address], "all_down = \"refuse\"")).await;
+    let long = format!("X-Long: {}\r\n", "x".repeat(9 * 1024));
+    let mut unanswered = vec![];
+    for _ in 0..64 {
+        unanswered.push(lockgate.upgrade("/", &long).await);
+    }
+    eventually("the handshakes of one client", async || {
+        let status = lockgate.status().await;
+        let held = status["backends"][0]["handshakes"].as_u64();
+        observe(held.unwrap_or(0), |held| *held >= 48)
+    })
+    .await;
+    let mut slowest = Duration::ZERO;
+    for n in 0..10 {
+        let client = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + n));
+        let mut wire = lockgate.connect_from(client).await;
+        let started = Instant::now();
+        wire.send(handshake("/", "")).await;
+        assert_eq!(wire.head().await.status(), 101);
+        slowest = slowest.max(started.elapsed());
+        echoes(&mut wire).await;
+    }
+    println!("at most {slowest:.2?} for a handshake during 64 unanswered ones");
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    for mut wire in unanswered {
+        assert!([504, 503].contains(&wire.head().await.status()));
+    }
+    let ejected = transitions("a", address, "ejected");
+    assert_eq!(lockgate.metric_or_zero(&ejected).await, 0.0);
+}
+
+#[tokio::test]
+async fn header_line_that_a_preset_excludes_is_refused_with_431() {
+    for (script, framework) in [
+        ("fastapi_echo.py", "uvicorn"),
+        ("websockets_echo.py", "websockets"),
+    ] {
+        let (_server, address) = Program::server(script).await;
+        let config = pool("a", &[&address], "") + &format!("framework = \"{framework}\"\n");
+        let lockgate = start(&config).await;
+        // With the name, a colon, a blank and CR LF the line has 8,192 bytes, or one more.
+        let fitting = 8192 - "x-long: \r\n".len();
+        for (value, query, expected) in [
+            (fitting, 0, 101),
+            (fitting + 1, 0, 431),
+            (0, 8192 - "GET /?= HTTP/1.1\r\n".len(), 101),
+            (0, 8192, 431),
+        ] {
+            let long = format!("X-Long: {}\r\n", "x".repeat(value));
+            let path = match query {
+                0 => "/".to_owned(),
+                length => format!("/?{}=", "q".repeat(length)),
+            };
+            let mut wire = lockgate.upgrade(&path, &long).await;
+            let head = wire.head().await;
+            assert_eq!(head.status(), expected, "{framework} {value} {query}");
+            if expected == 431 {
+                let text = String::from_utf8(wire.body(&head).await).expect("UTF-8");
+                assert!(text.contains("8192"), "{text}");
+                assert!(text.contains(framework), "{text}");
+            }
+        }
+        lockgate.record(|it| it["why"] == "header-line").await;
+        let header = format!("X-Long: {}", "x".repeat(9000));
+        let arguments = [
+            "explain",
+            "--config",
+            "config.toml",
+            "wss://a.test/",
+            "--header",
+            &header,
+        ];
+        let explained = Lockgate::run(lockgate.folder(), &arguments).await;
+        let explained = String::from_utf8(explained.stdout).expect("UTF-8");
+        assert!(explained.contains("431 (header-line)"), "{explained}");
+        assert!(explained.contains("8192"), "{explained}");
+    }
 }

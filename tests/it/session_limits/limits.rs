@@ -57,6 +57,83 @@ async fn client_over_its_message_rate_is_paused() {
     assert!(took >= Duration::from_millis(1950), "{took:?}");
 }
 
+/// The first frame of a message, and empty continuations of it.
+fn continuations(number: usize) -> Vec<u8> {
+    let open = |opcode, payload: &[u8]| Frame {
+        fin: false,
+        ..Frame::new(opcode, payload)
+    };
+    let empty = open(0, b"").masked().encode();
+    [open(1, b"x").masked().encode(), empty.repeat(number)].concat()
+}
+
+#[tokio::test]
+async fn empty_continuation_frames_are_limited() {
+    let ten_times = "messages_per_second = 20";
+    let own = "frames_per_second = 200";
+    for limits in [ten_times, own] {
+        let (lockgate, mut client, mut server) = session(limits).await;
+        let flood = tokio::spawn(async move {
+            let bytes = continuations(2_000_000);
+            client.fill(&bytes, Duration::from_secs(5)).await
+        });
+        let (mut frames, started) = (0, Instant::now());
+        while started.elapsed() < Duration::from_secs(2) {
+            if tokio::time::timeout(Duration::from_millis(500), server.frame())
+                .await
+                .is_ok()
+            {
+                frames += 1;
+            }
+        }
+        println!("{limits}: {frames} frames in two seconds");
+        // A burst of 200, then 200 per second.
+        let most = 200.0 + 200.0 * (started.elapsed().as_secs_f64() + 0.5);
+        assert!(
+            (300..=most as usize).contains(&frames),
+            "{limits}: {frames} frames"
+        );
+        assert_eq!(lockgate.metric("lockgate_rate_paused_sessions").await, 1.0);
+        flood.abort();
+    }
+}
+
+#[tokio::test]
+async fn client_over_its_frame_rate_is_closed() {
+    let limits = "messages_per_second = 20, over_rate = \"close\"";
+    let (lockgate, mut client, _server) = session(limits).await;
+    client.try_send(&continuations(1000)).await;
+    client.flush().await;
+    assert_eq!(client.frame().await.closes_with(), (1008, ""));
+    closed_as(&lockgate, "over-rate", "client", 1008).await;
+}
+
+#[tokio::test]
+async fn control_frames_count_as_frames() {
+    let limits = "frames_per_second = 5, over_rate = \"close\"";
+    let (lockgate, mut client, _server) = session(limits).await;
+    for _ in 0..6 {
+        client.send_frame(Frame::ping(b"x")).await;
+    }
+    closed_as(&lockgate, "over-rate", "client", 1008).await;
+}
+
+#[tokio::test]
+async fn fragmented_messages_within_both_rates_are_not_delayed() {
+    let limits = "messages_per_second = 20, over_rate = \"close\"";
+    let (_lockgate, mut client, mut server) = session(limits).await;
+    for _ in 0..20 {
+        let mut message = continuations(8);
+        message.extend(Frame::new(0, b"end").masked().encode());
+        client.send(message).await;
+    }
+    for _ in 0..20 {
+        for n in 0..10 {
+            assert_eq!(server.frame().await.fin, n == 9);
+        }
+    }
+}
+
 #[tokio::test]
 async fn client_over_its_byte_rate_is_paused() {
     let (_lockgate, mut client, mut server) = session("bytes_per_second = 200_000").await;

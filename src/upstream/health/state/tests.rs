@@ -1,5 +1,7 @@
-use crate::config;
-use crate::upstream::health::state::*;
+use crate::{
+    config,
+    upstream::health::{error::CheckError, state::*},
+};
 use Condition::{Down, Ejected, Up};
 use config::DurationValue;
 use proptest::prelude::*;
@@ -58,15 +60,60 @@ fn without_checks_no_backend_is_down() {
     assert_eq!((state.condition(), state.why()), (Up, None));
 }
 
+fn client(n: u8, is_only: bool) -> FailureSource {
+    FailureSource::Client {
+        client: SubnetKey::of([192, 0, 2, n].into()),
+        is_only,
+    }
+}
+
+/// Each event is a failure: 0 of the backend, otherwise of this client; the last one must eject or must not.
+#[test]
+fn failures_of_one_client_eject_only_if_no_other_client_is_active() {
+    for (fails, events, is_only, expected) in [
+        (1, &[1][..], true, Ejected),
+        (1, &[1, 1, 1], false, Up),
+        (1, &[1, 2], false, Ejected),
+        (1, &[0], false, Ejected),
+        (2, &[1, 1, 1], true, Up),
+        (2, &[1, 0], false, Up),
+        (2, &[1, 0, 1], false, Up),
+        (2, &[1, 0, 0], false, Ejected),
+        (2, &[1, 0], true, Up),
+        (2, &[0, 1], true, Ejected),
+        (2, &[1, 2], false, Ejected),
+        (3, &[1, 2, 2, 1], false, Up),
+        (3, &[1, 2, 0], false, Ejected),
+        (3, &[0, 0, 1, 1], false, Up),
+        (3, &[0, 0, 1, 2], false, Ejected),
+    ] {
+        let (mut state, now) = (HealthState::default(), Instant::now());
+        for event in events {
+            assert_eq!(state.condition(), Up, "{fails} {events:?} {is_only}");
+            let source = match event {
+                0 => FailureSource::Backend,
+                n => client(*n, is_only),
+            };
+            state.failed(now, &passive(fails), "silent".to_owned(), source);
+            assert!(state.failures.len() <= fails as usize);
+        }
+        assert_eq!(state.condition(), expected, "{fails} {events:?} {is_only}");
+    }
+}
+
 #[test]
 fn repeated_disconnects_of_one_client_count_once() {
     let (mut state, now) = (HealthState::default(), Instant::now());
-    let client = |n: u8| Some(SubnetKey::of([192, 0, 2, n].into()));
-    let mut left = |n| state.failed(now, &passive(3), "silent".to_owned(), client(n));
+    let mut left = |n| state.failed(now, &passive(3), "silent".to_owned(), client(n, false));
     (0..9).for_each(|_| left(1));
     left(2);
     assert_eq!(state.condition(), Up);
-    state.failed(now, &passive(3), "refused".to_owned(), None);
+    state.failed(
+        now,
+        &passive(3),
+        "refused".to_owned(),
+        FailureSource::Backend,
+    );
     assert_eq!(state.condition(), Ejected);
 }
 
@@ -75,20 +122,40 @@ fn failures_within_the_interval_eject_for_a_limited_time() {
     let (mut state, start) = (HealthState::default(), Instant::now());
     let second = |n: u64| start + Duration::from_secs(n);
     for n in 0..4 {
-        state.failed(second(n), &passive(5), "refused".to_owned(), None);
+        state.failed(
+            second(n),
+            &passive(5),
+            "refused".to_owned(),
+            FailureSource::Backend,
+        );
     }
     // The first failure is too old, and a success clears the rest.
-    state.failed(second(11), &passive(5), "refused".to_owned(), None);
+    state.failed(
+        second(11),
+        &passive(5),
+        "refused".to_owned(),
+        FailureSource::Backend,
+    );
     assert_eq!(state.condition(), Up);
     state.answered();
     assert_eq!(state.why(), None);
     for n in 12..17 {
         assert_eq!(state.condition(), Up);
-        state.failed(second(n), &passive(5), "refused".to_owned(), None);
+        state.failed(
+            second(n),
+            &passive(5),
+            "refused".to_owned(),
+            FailureSource::Backend,
+        );
     }
     assert_eq!(state.condition(), Ejected);
     // Failures during an ejection do not extend it.
-    state.failed(second(20), &passive(1), "refused".to_owned(), None);
+    state.failed(
+        second(20),
+        &passive(1),
+        "refused".to_owned(),
+        FailureSource::Backend,
+    );
     assert_eq!(state.ejected_until(), Some(second(46)));
     state.expire_ejection(second(45));
     assert_eq!(state.condition(), Ejected);
@@ -101,10 +168,20 @@ fn failures_within_the_interval_eject_for_a_limited_time() {
 fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
     let mut state = HealthState::default();
     for _ in 0..2000 {
-        state.failed(Instant::now(), &passive(0), String::new(), None);
+        state.failed(
+            Instant::now(),
+            &passive(0),
+            String::new(),
+            FailureSource::Backend,
+        );
     }
     assert_eq!(state.condition(), Up);
-    state.failed(Instant::now(), &passive(1), String::new(), None);
+    state.failed(
+        Instant::now(),
+        &passive(1),
+        String::new(),
+        FailureSource::Backend,
+    );
     assert_eq!(state.condition(), Ejected);
     state.answered();
     assert_eq!(state.condition(), Up);
@@ -113,7 +190,12 @@ fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
 #[test]
 fn sessions_do_not_end_down_and_recovery_clears_failures() {
     let mut state = HealthState::default();
-    state.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
+    state.failed(
+        Instant::now(),
+        &passive(1),
+        "refused".to_owned(),
+        FailureSource::Backend,
+    );
     state.checked(failed_check(), 1, 1);
     assert_eq!(state.condition(), Down);
     state.answered();
@@ -126,7 +208,12 @@ fn sessions_do_not_end_down_and_recovery_clears_failures() {
 #[test]
 fn successful_check_does_not_end_an_ejection() {
     let mut state = HealthState::default();
-    state.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
+    state.failed(
+        Instant::now(),
+        &passive(1),
+        "refused".to_owned(),
+        FailureSource::Backend,
+    );
     state.checked(PASSED_CHECK, 1, 1);
     assert_eq!(state.condition(), Ejected);
     assert_eq!(state.why().unwrap(), "refused");
@@ -194,7 +281,7 @@ proptest! {
                 failures.clear();
                 until = None;
             } else {
-                state.failed(moment, &passive(fails), "refused".to_owned(), None);
+                state.failed(moment, &passive(fails), "refused".to_owned(), FailureSource::Backend);
                 if until.is_none() {
                     failures.push(now);
                     if failures.iter().filter(|then| now - **then <= 10).count() >= fails as usize {
@@ -217,7 +304,7 @@ proptest! {
             now += Duration::from_secs(wait);
             state.expire_ejection(now);
             match event {
-                Event::Failed => state.failed(now, &passive(count), "refused".to_owned(), None),
+                Event::Failed => state.failed(now, &passive(count), "refused".to_owned(), FailureSource::Backend),
                 Event::Answered => state.answered(),
                 Event::Checked(true) => state.checked(PASSED_CHECK, count, count),
                 Event::Checked(false) => state.checked(failed_check(), count, count),
