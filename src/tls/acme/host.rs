@@ -8,7 +8,7 @@ use crate::{
         acme::{
             cert_chain::CertChain,
             client::AcmeClient,
-            error::AcmeError,
+            error::{AcmeError, UnusableReason},
             schedule::{OrderHistory, renewal},
         },
         x509::{CertInfo, date},
@@ -156,7 +156,7 @@ impl AcmeHost {
 
     pub(crate) fn succeed(&self, client: &AcmeClient, pem: &[u8]) -> Result<(), AcmeError> {
         let chain = CertChain::parse(pem, &self.name);
-        let chain = chain.map_err(|error| AcmeError::Unusable(error.to_string()))?;
+        let chain = chain.map_err(|error| AcmeError::Unusable(error.into()))?;
         let (now, not_after) = (client.now(), chain.cert_info.not_after);
         let current_not_after = self
             .state()
@@ -165,8 +165,7 @@ impl AcmeHost {
             .map(|cert_info| cert_info.not_after);
         // Only a certificate that is valid for longer replaces the current one.
         if not_after <= now.max(current_not_after.unwrap_or(i64::MIN)) {
-            let text = format!("it is valid only until {}", date(not_after));
-            return Err(AcmeError::Unusable(text));
+            return Err(AcmeError::Unusable(UnusableReason::Expiry { not_after }));
         }
         let shown = date(not_after);
         // Saved before it is served: a process that takes over looks for the served certificate in the store.
@@ -183,6 +182,7 @@ impl AcmeHost {
     pub(crate) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
         let now = client.now();
         let record = failure.to_history();
+        let reason = record.text.clone();
         self.update_history(client, |history| {
             history.fail(now, record, client.retry, fraction())
         });
@@ -197,13 +197,13 @@ impl AcmeHost {
         match left {
             Some(left) if left > DAY => {
                 let expires_in_days = left / DAY;
-                warn!(host = %self.name, reason = %failure, %next_attempt, expires_in_days, "certificate renewal failed; the current certificate is still valid");
+                warn!(host = %self.name, %reason, %next_attempt, expires_in_days, "certificate renewal failed; the current certificate is still valid");
             }
             Some(left) => {
-                error!(host = %self.name, reason = %failure, %next_attempt, expires_in_hours = left / 3600, "certificate renewal failed; the current certificate has expired or is about to expire");
+                error!(host = %self.name, %reason, %next_attempt, expires_in_hours = left / 3600, "certificate renewal failed; the current certificate has expired or is about to expire");
             }
             None => {
-                error!(host = %self.name, reason = %failure, %next_attempt, "certificate order failed; the host has no certificate")
+                error!(host = %self.name, %reason, %next_attempt, "certificate order failed; the host has no certificate")
             }
         }
     }
