@@ -18,7 +18,7 @@ use crate::{
     tls::{
         cert_files,
         certs::{
-            reload::{CertReload, reload_table},
+            reload::{CertReload, log_reload, reload_table},
             table::{CertSource, CertTable, LoadedCert, address},
         },
         dev::DevCa,
@@ -237,9 +237,7 @@ pub(crate) async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Me
     loop {
         let reloaded = certificates.clone();
         let read = tokio::task::spawn_blocking(move || reloaded.reload(&changed));
-        for change in read.await.unwrap_or_default() {
-            change.log();
-        }
+        log_reload(read.await);
         publish_expiries(&certificates, &metrics, &mut published);
         let indices = watch.changed().await;
         changed = indices.into_iter().map(|at| files[at].clone()).collect();

@@ -10,6 +10,7 @@ use crate::{
     },
 };
 use std::{collections::BTreeSet, path::PathBuf};
+use tokio::task::JoinError;
 use tracing::{error, info, warn};
 
 /// A change found by the reload of a pair.
@@ -123,6 +124,19 @@ fn reload_pair(cert: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<Cer
         lost,
         not_after: cert.not_after(),
     })
+}
+
+/// Logs the changes that a reload on a blocking thread found, or the panic that ended it: the previous certificates are
+/// still served then.
+pub(crate) fn log_reload(result: Result<Vec<CertReload>, JoinError>) {
+    match result {
+        Ok(changes) => changes.iter().for_each(CertReload::log),
+        Err(error) if error.is_panic() => {
+            error!(%error, "the certificate files cannot be reloaded; the previous certificates are still served");
+        }
+        // The runtime shuts down.
+        Err(_) => {}
+    }
 }
 
 // === impl CertReload ===

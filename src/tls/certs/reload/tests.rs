@@ -1,5 +1,6 @@
 use crate::{
     config::{HostPattern, Located},
+    observe::testing::logged,
     tls::{
         certs::{CertIssuers, Certificates, reload::*},
         dev::DevCa,
@@ -234,4 +235,13 @@ fn reload_keeps_certificates_of_the_development_ca() {
     let table = certificates.table.load();
     let without_sni = table.without_sni().map(|key| key.cert[0].to_vec());
     assert_eq!(without_sni, localhost);
+}
+
+#[tokio::test]
+async fn panic_of_a_reload_is_logged() {
+    let reload = tokio::task::spawn_blocking(|| panic!("on purpose"));
+    let result = reload.await;
+    let text = logged(|| log_reload(result));
+    assert!(text.contains("ERROR"), "{text}");
+    assert!(text.contains("on purpose"), "{text}");
 }
