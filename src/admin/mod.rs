@@ -6,6 +6,7 @@
 pub(crate) mod api;
 pub(crate) mod auth;
 pub(crate) mod listener;
+pub(crate) mod path;
 pub(crate) mod query;
 pub(crate) mod response;
 pub(crate) mod serve;

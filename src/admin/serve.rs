@@ -82,7 +82,7 @@ pub(crate) async fn serve_with(
                 Surface::Full => host_check,
                 Surface::Metrics => HostCheck::Any,
             },
-            reply: timeouts.reply,
+            reply_timeout: timeouts.reply,
             response_deadline: OnceLock::new(),
         };
         let until = tasks.clone();
@@ -101,7 +101,7 @@ async fn serve_connection(
 ) {
     let api = &api;
     let service = service_fn(move |request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(api.answer(request).await)
+        Ok::<_, Infallible>(api.respond(request).await)
     });
     // One request per connection: an idle client cannot hold a permit.
     let connection = http1::Builder::new()

@@ -13,12 +13,12 @@ pub(crate) enum Command {
     Reload(oneshot::Sender<Result<String, ReloadError>>),
     /// Offers a takeover. Replies with the name of the socket to which the successor must connect, or with the error.
     HandOver(oneshot::Sender<Result<String, OfferError>>),
-    /// Starts (`true`) or ends (`false`) the drain of a route or backend. Replies with the effect, or with the error.
-    Drain(
-        DrainTarget,
-        bool,
-        oneshot::Sender<Result<DrainReport, DrainError>>,
-    ),
+    /// Starts or ends the drain of a route or backend. Replies with the effect, or with the error.
+    Drain {
+        target: DrainTarget,
+        action: DrainAction,
+        reply: oneshot::Sender<Result<DrainReport, DrainError>>,
+    },
     /// Requests the status of the certificates.
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
     /// Orders a new certificate for this host now. Replies with the error, if any.
@@ -32,6 +32,13 @@ pub enum DrainTarget {
     Route(Box<str>),
     /// A backend, by its address, in all pools.
     Backend(Box<str>),
+}
+
+/// What a command does with a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DrainAction {
+    Start,
+    End,
 }
 
 /// The effect of a drain.
@@ -87,7 +94,7 @@ pub(crate) enum RenewalError {
         managed: Vec<Box<str>>,
     },
     #[error(
-        "another process orders the certificates in this folder: send the command to that process"
+        "another process orders the certificates in this directory: send the command to that process"
     )]
     OtherProcess,
     #[error(

@@ -273,9 +273,11 @@ impl Server {
                 drop(reply.send(Err(OfferError::Stopping)));
             }
             Command::HandOver(reply) => drop(reply.send(self.offer())),
-            Command::Drain(target, draining, reply) => {
-                drop(reply.send(drain_target(&self.context, &self.drains, &target, draining)))
-            }
+            Command::Drain {
+                target,
+                action,
+                reply,
+            } => drop(reply.send(drain_target(&self.context, &self.drains, &target, action))),
             Command::Certificates(reply) => drop(reply.send(self.certificates())),
             Command::Renew(host, reply) => drop(reply.send(self.renew(&host))),
         }
