@@ -31,7 +31,7 @@ impl Server {
                 ("refused", Err(error))
             }
         };
-        self.context.metrics.reload(outcome);
+        self.context.metrics.count_reload(outcome);
         systemd::ready(&self.listeners.summary());
         result
     }

@@ -76,15 +76,15 @@ impl Backpressure {
             let (bytes, slow) = (leg.bytes, leg.slow);
             leg.observe(now, output);
             if leg.bytes != bytes {
-                gauges.stuck(leg.bytes as i64 - bytes as i64);
+                gauges.add_stuck_bytes(leg.bytes as i64 - bytes as i64);
             }
             if leg.slow != slow {
-                gauges.slow(leg.slow);
+                gauges.track_slow(leg.slow);
             }
         }
         if paused != self.paused {
             self.paused = paused;
-            self.metrics.paused(paused);
+            self.metrics.track_paused(paused);
         }
     }
 
@@ -98,7 +98,7 @@ impl Backpressure {
         // A reload may turn on closing: a peer that is counted already is then found again.
         if !leg.slow {
             leg.slow = true;
-            gauges.slow(true);
+            gauges.track_slow(true);
         }
     }
 }

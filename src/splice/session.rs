@@ -312,11 +312,11 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         let (metrics, rtts) = (self.backpressure.metrics(), self.handle.round_trips());
         if let Some(rtt) = self.client.keepalive.take_rtt() {
             rtts.client.set(rtt);
-            metrics.client.round_trip(rtt);
+            metrics.client.record_round_trip(rtt);
         }
         if let Some(rtt) = self.backend.keepalive.take_rtt() {
             rtts.backend.set(rtt);
-            metrics.backend.round_trip(rtt);
+            metrics.backend.record_round_trip(rtt);
         }
     }
 

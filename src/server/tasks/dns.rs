@@ -128,7 +128,7 @@ impl DnsTasks {
             return;
         };
         let outcome = if result.is_ok() { "answered" } else { "failed" };
-        self.context.metrics.dns(outcome);
+        self.context.metrics.count_dns_answer(outcome);
         let (answer, error) = match result {
             Ok(answer) => (Some(answer), None),
             Err(error) => (None, Some(ErrorChain(&error).to_string())),

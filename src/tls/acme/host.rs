@@ -98,7 +98,7 @@ impl AcmeHost {
         client.issued.insert(&self.name, chain.key);
         client
             .metrics
-            .certificate(&self.name, chain.cert_info.not_after);
+            .set_certificate_expiry(&self.name, chain.cert_info.not_after);
         self.state().cert_info = Some(chain.cert_info);
     }
 
@@ -175,7 +175,7 @@ impl AcmeHost {
         });
         info!(host = %self.name, issuer = %chain.cert_info.issuer, not_after = %shown, "a new certificate is served");
         self.serve(client, chain);
-        client.metrics.order("issued");
+        client.metrics.count_order("issued");
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl AcmeHost {
         self.update_history(client, |history| {
             history.fail(now, record, client.retry, fraction())
         });
-        client.metrics.order("failed");
+        client.metrics.count_order("failed");
         let state = self.state();
         let left = state
             .cert_info

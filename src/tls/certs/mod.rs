@@ -257,7 +257,7 @@ fn publish_expiries(
         }
     }
     for (name, not_after) in &expiries {
-        metrics.certificate(name, *not_after);
+        metrics.set_certificate_expiry(name, *not_after);
     }
     *published = expiries.into_keys().collect();
 }
