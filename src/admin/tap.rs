@@ -8,7 +8,7 @@ use crate::{
         sessions::for_each_matching,
     },
     config::DurationValue,
-    proto::{frame::Opcode, frame_tracker::Role},
+    proto::frame::Opcode,
     registry::{
         filter::SessionFilter,
         tap::TapSubscription,
@@ -201,10 +201,7 @@ impl FrameRow {
             id: format!("{:016x}", frame.session.id),
             client: frame.session.client.to_string(),
             route: frame.session.route.to_string(),
-            from: match frame.from {
-                Role::Client => "client",
-                Role::Server => "backend",
-            },
+            from: frame.from.as_str(),
             kind: match frame.kind {
                 Opcode::Continuation => "continuation",
                 Opcode::Text => "text",

@@ -2,7 +2,7 @@
 //! close of a leg.
 
 use crate::{
-    registry::CloseOrder,
+    registry::{CloseOrder, LegSide},
     splice::{
         leg::{Leg, LegIo},
         outcome::{EndReason, Initiator},
@@ -21,13 +21,6 @@ use tokio::{
     io::ReadBuf,
     time::{Instant, timeout},
 };
-
-/// The peer of a leg.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Client,
-    Backend,
-}
 
 // === impl Splice ===
 
@@ -64,12 +57,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         let mut handled = false;
         if let (Some(end), false) = (self.to_backend.ended, self.client_end_handled) {
             self.client_end_handled = true;
-            self.leg_ended(Side::Client, end, now);
+            self.leg_ended(LegSide::Client, end, now);
             handled = true;
         }
         if let (Some(end), false) = (self.to_client.ended, self.backend_end_handled) {
             self.backend_end_handled = true;
-            self.leg_ended(Side::Backend, end, now);
+            self.leg_ended(LegSide::Backend, end, now);
             handled = true;
         }
         // A leg cannot be written to, and its end is not detected while the other leg is blocked: the wait is bounded.
@@ -90,16 +83,16 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         handled
     }
 
-    /// Decides which leg receives which Close when the leg of `side` has ended.
-    fn leg_ended(&mut self, side: Side, end: LegEnd, now: Instant) {
+    /// Decides which leg receives which Close when `leg` has ended.
+    fn leg_ended(&mut self, leg: LegSide, end: LegEnd, now: Instant) {
         // `onward` leads from this leg to the other one, `back` from the other one to it.
-        let (onward, back, code) = match side {
-            Side::Backend => (
+        let (onward, back, code) = match leg {
+            LegSide::Backend => (
                 &mut self.to_client,
                 &mut self.to_backend,
                 self.limits.backend_gone_code,
             ),
-            Side::Client => (&mut self.to_backend, &mut self.to_client, GOING_AWAY),
+            LegSide::Client => (&mut self.to_backend, &mut self.to_client, GOING_AWAY),
         };
         let (why, code) = match end {
             LegEnd::Closed(code) => (EndReason::Closed, code),
@@ -168,12 +161,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             }
         };
         if end == LegEnd::PingTimeout {
-            match side {
-                Side::Client => self.client.broken = true,
-                Side::Backend => self.backend.broken = true,
+            match leg {
+                LegSide::Client => self.client.broken = true,
+                LegSide::Backend => self.backend.broken = true,
             }
         }
-        self.begin_closing(side.into(), why, code, now);
+        self.begin_closing(leg.into(), why, code, now);
     }
 
     fn begin_closing(&mut self, by: Initiator, why: EndReason, code: Option<u16>, now: Instant) {
@@ -233,17 +226,6 @@ fn poll_discard<S: LegIo>(io: &mut S, limit: &mut usize, cx: &mut Context<'_>) -
         *limit = limit.saturating_sub(buf.filled().len());
     }
     Poll::Ready(())
-}
-
-// === impl Side ===
-
-impl From<Side> for Initiator {
-    fn from(side: Side) -> Self {
-        match side {
-            Side::Client => Initiator::Client,
-            Side::Backend => Initiator::Backend,
-        }
-    }
 }
 
 /// RFC 6455 §7.4.1: never sent on the wire; passing it as the code produces a Close without a code.

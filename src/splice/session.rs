@@ -4,7 +4,7 @@
 use crate::{
     observe::metrics::families::SessionMetrics,
     proto::frame_tracker::{Role, RsvBits},
-    registry::{CloseOrder, SessionHandle},
+    registry::{CloseOrder, LegSide, SessionHandle},
     splice::{
         backpressure::{Backpressure, LegBackpressure, PendingOutput},
         keepalive::PingPolicy,
@@ -145,8 +145,8 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         }
         if self.handle.taps_changed() {
             let (taps, session) = (self.handle.taps(), self.handle.record());
-            self.to_backend.set_taps(&taps, Role::Client, session);
-            self.to_client.set_taps(&taps, Role::Server, session);
+            self.to_backend.set_taps(&taps, LegSide::Client, session);
+            self.to_client.set_taps(&taps, LegSide::Backend, session);
         }
         if let Some((client, backend)) = self.early.take() {
             let limits = self.limits;
@@ -330,12 +330,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             is_due(&self.backpressure.client),
             is_due(&self.backpressure.backend),
         );
-        for (is_slow, is_client, input) in [
-            (client, true, &mut self.to_backend),
-            (backend, false, &mut self.to_client),
+        for (is_slow, leg, input) in [
+            (client, LegSide::Client, &mut self.to_backend),
+            (backend, LegSide::Backend, &mut self.to_client),
         ] {
             if is_slow {
-                self.backpressure.mark_slow(is_client);
+                self.backpressure.mark_slow(leg);
                 if policy.close {
                     input.ended = input.ended.or(Some(LegEnd::SlowReader));
                 }

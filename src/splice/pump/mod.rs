@@ -14,7 +14,7 @@ use crate::{
         frame::Opcode,
         frame_tracker::{FrameCounts, FrameTracker, Progress, Role, RsvBits, Violation},
     },
-    registry::tap_sink::TapSink,
+    registry::{LegSide, tap_sink::TapSink},
     splice::{
         leg::{Leg, LegIo},
         limits::SessionLimits,
@@ -219,7 +219,7 @@ impl Pump {
     pub(crate) fn set_taps(
         &mut self,
         sinks: &[Arc<TapSink>],
-        from: Role,
+        from: LegSide,
         session: &Arc<SessionRecord>,
     ) {
         self.tap = match self.tap.take() {
