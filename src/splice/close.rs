@@ -2,6 +2,7 @@
 //! close of a leg.
 
 use crate::{
+    proto::frame::{GOING_AWAY, NO_STATUS, POLICY_VIOLATION},
     registry::{CloseOrder, LegSide},
     splice::{
         leg::{Leg, LegIo},
@@ -227,16 +228,6 @@ fn poll_discard<S: LegIo>(io: &mut S, limit: &mut usize, cx: &mut Context<'_>) -
     }
     Poll::Ready(())
 }
-
-/// RFC 6455 §7.4.1: never sent on the wire; passing it as the code produces a Close without a code.
-const NO_STATUS: u16 = 1005;
-
-/// RFC 6455 §7.4.1: sent to the backend if the client is gone, violates a rule or a limit, or if Lockgate closes the
-/// session by a close order.
-const GOING_AWAY: u16 = 1001;
-
-/// RFC 6455 §7.4.1: policy violation, sent to a client that exceeds its rate and to a slow reader.
-const POLICY_VIOLATION: u16 = 1008;
 
 /// Time that the Close of a violating leg waits for the last frames of the other leg.
 const OFFENDER_CLOSE_DELAY: Duration = Duration::from_millis(50);

@@ -3,7 +3,10 @@
 
 use crate::{
     observe::metrics::families::SessionMetrics,
-    proto::frame_tracker::{Role, RsvBits},
+    proto::{
+        frame::GOING_AWAY,
+        frame_tracker::{Role, RsvBits},
+    },
     registry::{CloseOrder, LegSide, SessionHandle},
     splice::{
         backpressure::{Backpressure, LegBackpressure, PendingOutput},
@@ -262,7 +265,9 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             return true;
         }
         if self.idle_deadline().is_some_and(|end| now >= end) {
-            self.close_on_order(EndReason::MaxIdle, CloseOrder::internal(IDLE_CODE), now);
+            // As Jetty and Tomcat send it, because neither peer is at fault. 1008 would report a violation, and Python's
+            // `websockets` would raise an error for it.
+            self.close_on_order(EndReason::MaxIdle, CloseOrder::internal(GOING_AWAY), now);
             return true;
         }
         if self.check_slow_readers(now) {
@@ -423,7 +428,3 @@ fn pending_output<S: LegIo>(leg: &Leg<S>, to: &Pump) -> PendingOutput {
         bytes_accepted,
     }
 }
-
-/// Going away (RFC 6455 §7.4.1), as Jetty and Tomcat send it, because neither peer is at fault. 1008 would report a
-/// violation, and Python's `websockets` would raise an error for it.
-const IDLE_CODE: u16 = 1001;
