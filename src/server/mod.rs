@@ -314,7 +314,7 @@ impl Server {
             connections_max: self.capacity.connections as u64,
             sessions: metrics.sessions(),
             sessions_max: self.capacity.sessions as u64,
-            closing: self.drains.waiting(),
+            closing: self.drains.pending_closes(),
             config: self.active_config.status(),
             listeners: self.listeners.status(),
             routes: gateway.route_status(),

@@ -169,7 +169,7 @@ impl PoolMembers {
     }
 
     /// Returns whether DNS has not answered yet for one of the names; other names and addresses may have members.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub(crate) fn awaits_dns(&self) -> bool {
         let mut discoveries = self.groups.iter().map(|group| &group.discovery);
         discoveries.any(|discovery| matches!(discovery, Discovery::Pending))
     }
@@ -186,7 +186,7 @@ impl PoolMembers {
         let mut named = self.named();
         members.any(|member| **member.backend.name() == *backend)
             // The backend may be in a DNS answer that is still outstanding.
-            || self.is_waiting()
+            || self.awaits_dns()
             || named.any(|config| *config.pool_entry == *pool_entry && config.keeps_vanished_sessions())
     }
 }
