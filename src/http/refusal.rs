@@ -194,7 +194,7 @@ impl Refusal {
 impl From<Unavailable> for Refusal {
     fn from(unavailable: Unavailable) -> Self {
         let text = match unavailable {
-            Unavailable::None => "no backend is available",
+            Unavailable::NoBackend => "no backend is available",
             Unavailable::Unresolved => "no backend is known, try again later",
             Unavailable::Down => "all backends are down, try again later",
             Unavailable::Full | Unavailable::QueueFull | Unavailable::QueueWait => {

@@ -398,7 +398,7 @@ fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unava
         (None, Some(_)) => Unavailable::Down,
         (None, None) if !candidates.members.is_empty() => Unavailable::Draining,
         (None, None) if members.is_unresolved() => Unavailable::Unresolved,
-        _ => Unavailable::None,
+        _ => Unavailable::NoBackend,
     }
 }
 
