@@ -60,7 +60,7 @@ pub(crate) enum HandshakeError {
     #[error("invalid 101 response")]
     Bad101(#[from] Bad101),
     #[error("internal error: the upgraded stream has an unexpected type")]
-    UnexpectedStream,
+    ForeignStream,
 }
 
 /// Records a failure of the lease's backend if the wait for its response is cancelled after at least half of the
@@ -129,7 +129,7 @@ pub(crate) async fn backend_handshake(
         .await
         .map_err(HandshakeError::Broken)?
         .downcast::<TokioIo<HeaderCaseWriter<BackendStream>>>();
-    let raw = raw.map_err(|_| HandshakeError::UnexpectedStream)?;
+    let raw = raw.map_err(|_| HandshakeError::ForeignStream)?;
     // All other headers of the 101 are forwarded, Sec-WebSocket-* too; Connection and Upgrade are set for each client.
     let mut headers = rewrite::end_to_end(&parts.headers);
     headers.remove(header::CONTENT_LENGTH);
@@ -174,7 +174,7 @@ impl HandshakeError {
             HandshakeError::Status(_)
             | HandshakeError::Timeout(_)
             | HandshakeError::Abandoned(_)
-            | HandshakeError::UnexpectedStream => None,
+            | HandshakeError::ForeignStream => None,
         }
     }
 
@@ -197,9 +197,9 @@ impl HandshakeError {
                 RefusalReason::HandshakeTimeout,
                 "the backend did not answer in time",
             ),
-            HandshakeError::UnexpectedStream => Refusal::new(
+            HandshakeError::ForeignStream => Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                RefusalReason::UnexpectedStream,
+                RefusalReason::ForeignStream,
                 "internal error",
             ),
         }

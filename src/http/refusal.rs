@@ -89,7 +89,7 @@ pub(crate) enum RefusalReason {
     /// `Transfer-Encoding` is not exactly `chunked`.
     TransferEncoding,
     /// An internal error: the upgraded stream has an unexpected type.
-    UnexpectedStream,
+    ForeignStream,
     /// A handshake with a body.
     UpgradeBody,
     /// The client's handshake is malformed.
@@ -255,7 +255,7 @@ impl RefusalReason {
             RefusalReason::Trace => "trace",
             RefusalReason::TransferCoding => "transfer-coding",
             RefusalReason::TransferEncoding => "transfer-encoding",
-            RefusalReason::UnexpectedStream => "foreign-stream",
+            RefusalReason::ForeignStream => "foreign-stream",
             RefusalReason::UpgradeBody => "upgrade-body",
             RefusalReason::Handshake(error) => error.as_str(),
             RefusalReason::Bad101(error) => error.as_str(),
