@@ -5,7 +5,7 @@ use crate::{
     config::UntilIssued,
     net::pem,
     observe::metrics::Metrics,
-    store::WriteBehindStore,
+    store::RetryingStore,
     tls::{
         acme::{
             error::{AcmeError, GenerateError, TransportError},
@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 pub(crate) struct AcmeClient {
     pub(crate) ca: Arc<CaConfig>,
-    pub(crate) store: WriteBehindStore,
+    pub(crate) store: RetryingStore,
     pub(crate) issued: Arc<IssuedCerts>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) until_issued: UntilIssued,
@@ -57,7 +57,7 @@ enum LockState {
 impl AcmeClient {
     pub(crate) fn new(
         ca: CaConfig,
-        store: WriteBehindStore,
+        store: RetryingStore,
         issued: Arc<IssuedCerts>,
         metrics: Arc<Metrics>,
         until_issued: UntilIssued,
@@ -157,7 +157,7 @@ impl AcmeClient {
 
 /// Returns the account key in PKCS #8: the stored one, or a new one. A new key is saved before it is used. Only with
 /// external account binding the account is created first and its key saved afterwards ([`bind`]).
-async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeError> {
+async fn key(ca: &CaConfig, store: &RetryingStore) -> Result<Arc<[u8]>, AcmeError> {
     let unreadable = |source| AcmeError::Store {
         location: store.location(),
         source,

@@ -29,7 +29,7 @@ use crate::{
     },
     net::{crypto::provider, web_client::HttpsClient},
     observe::{logging::ErrorChain, metrics::Metrics},
-    store::{WriteBehindStore, dir::DirStore},
+    store::{RetryingStore, dir::DirStore},
     tls::{
         acme::{
             client::AcmeClient, error::GenerateError, files::BadRoots, host::AcmeHost,
@@ -96,7 +96,7 @@ impl Acme {
             txt_record_locks: Mutex::default(),
             directory,
         };
-        let store = WriteBehindStore::new(Box::new(DirStore::at(folder)));
+        let store = RetryingStore::new(Box::new(DirStore::at(folder)));
         let lock = inherited.take(Acme::LOCK, &absolute_path(&store.location()));
         let client = Arc::new(AcmeClient::new(
             ca,
