@@ -218,7 +218,7 @@ fn shape(schema: &Value) -> ValueShape<'_> {
     }
 }
 
-/// An optional value has a list of two types in the schema, one of them `null`.
+/// Returns whether the schema describes an integer. An optional one has a list of two types, one of them `null`.
 fn is_number(schema: &Value) -> bool {
     match schema.get("type") {
         Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "integer"),

@@ -116,6 +116,7 @@ pub(crate) enum NoResponse {
 // === impl Refusal ===
 
 impl Refusal {
+    /// Creates a refusal without further headers; `text` is the body for the client.
     pub(crate) fn new(
         status: StatusCode,
         why: RefusalReason,
@@ -129,12 +130,12 @@ impl Refusal {
         }
     }
 
-    /// 400.
+    /// Creates a 400 refusal.
     pub(crate) fn bad(why: RefusalReason, text: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(StatusCode::BAD_REQUEST, why, text)
     }
 
-    /// 426 (RFC 9110 §15.5.22): the response names the protocol that the route requires.
+    /// Creates a 426 refusal, whose response names the protocol that the route requires (RFC 9110 §15.5.22).
     pub(crate) fn upgrade_required(why: RefusalReason, text: &'static str) -> Self {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, why, text).with(
             header::SEC_WEBSOCKET_VERSION,
@@ -142,13 +143,13 @@ impl Refusal {
         )
     }
 
-    /// 503 with the time after which a retry is useful.
+    /// Creates a 503 refusal with the time after which a retry is useful.
     pub(crate) fn unavailable(why: RefusalReason, text: &'static str) -> Self {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why, text)
             .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// 502 for a backend that gave no response. The text contains nothing about the internal network.
+    /// Creates a 502 refusal for a backend that gave no response. The text contains nothing about the internal network.
     pub(crate) fn no_response(cause: NoResponse) -> Self {
         let (why, text) = match cause {
             NoResponse::Tls => (
@@ -161,6 +162,7 @@ impl Refusal {
         Refusal::new(StatusCode::BAD_GATEWAY, why, text)
     }
 
+    /// Adds a header, which replaces an earlier one.
     pub(crate) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
         self.header = Some(Box::new((name, value)));
         self

@@ -61,7 +61,7 @@ pub struct Backends(HashMap<BackendAddress, Weak<Backend>>);
 
 /// A queue whose requests may get a lease on a backend.
 pub(crate) trait CapacitySubscriber: fmt::Debug + Send + Sync {
-    /// Called after capacity may have become free on `backend`.
+    /// Offers the capacity of `backend`, which may have become free, to the queued requests.
     fn offer(&self, backend: &Arc<Backend>);
 }
 
@@ -175,6 +175,7 @@ impl Backend {
             Condition::Ejected => BackendState::Ejected,
         }
     }
+
     /// Returns a number that changes with every slow start ([`Backend::start_slow`]).
     pub(crate) fn generation(&self) -> u64 {
         self.slow_start.generation()
