@@ -47,6 +47,7 @@ pub(crate) async fn serve(
     serve_with(bound, admin, surface, tasks, DEFAULT_TIMEOUTS).await;
 }
 
+/// Does the same as [`serve`], with other timeouts.
 pub(crate) async fn serve_with(
     bound: Arc<AdminListener>,
     admin: Arc<Admin>,

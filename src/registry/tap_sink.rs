@@ -234,6 +234,7 @@ impl SessionTaps {
         sinks.clone()
     }
 
+    /// Attaches a tap, unless it is attached already.
     pub(crate) fn add(&self, sink: &Arc<TapSink>) {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         if !sinks.iter().any(|other| Arc::ptr_eq(other, sink)) {
@@ -242,6 +243,7 @@ impl SessionTaps {
         }
     }
 
+    /// Detaches a tap.
     pub(crate) fn remove(&self, removed: &Arc<TapSink>) {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         let before = sinks.len();

@@ -54,6 +54,7 @@ impl RetryingStore {
         }
     }
 
+    /// Returns the content that was saved last, also if it could not be written.
     pub(crate) fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let unsaved = self.unsaved().get(name).cloned();
         match unsaved {
@@ -120,6 +121,7 @@ impl RetryingStore {
         }
     }
 
+    /// Takes the write lock; `None` while another process has it.
     pub(crate) fn lock(&self) -> io::Result<Option<OwnedFd>> {
         blocking(|| self.store.lock())
     }

@@ -101,6 +101,7 @@ impl TlsServer {
         self.client_auth(name).is_some()
     }
 
+    /// Returns the client authentication for a server name; `None` if it is not requested.
     pub(crate) fn client_auth(&self, name: Option<&str>) -> Option<&ClientAuth> {
         let client_auth = self.client_auth.as_ref();
         client_auth.filter(|client_auth| client_auth.hosts.contains(name))

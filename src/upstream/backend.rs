@@ -206,6 +206,7 @@ impl Backend {
         self.offer_capacity();
     }
 
+    /// Ends one lease, which may still be in the handshake phase, and offers the capacity to queued requests.
     pub(crate) fn release(self: &Arc<Self>, handshaking: bool) {
         self.load.release(handshaking);
         self.offer_capacity();

@@ -98,6 +98,7 @@ impl Balancer {
 // === impl Eligible ===
 
 impl<'a> Eligible<'a> {
+    /// Returns the members that may receive the request.
     pub(crate) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
         let is_eligible = move |member: &&Arc<Member>| {
             member.is_open(self.include_unhealthy)
@@ -119,6 +120,7 @@ impl<'a> Eligible<'a> {
         }
     }
 
+    /// Returns whether an earlier attempt of the request used the backend of the member.
     pub(crate) fn was_tried(self, member: &Member) -> bool {
         let mut tried = self.tried.iter();
         tried.any(|backend| Arc::ptr_eq(backend, &member.backend))

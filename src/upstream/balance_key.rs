@@ -59,6 +59,7 @@ impl BalanceKey {
         }
     }
 
+    /// Binds the request to a backend, or to none.
     pub(crate) fn bound_to(self, bound: Option<Affinity>) -> Self {
         BalanceKey { bound, ..self }
     }

@@ -51,6 +51,7 @@ pub struct MembershipChange {
 // === impl PoolMembers ===
 
 impl PoolMembers {
+    /// Creates the members of configured addresses; a DNS name has none until its first answer.
     pub(crate) fn new(configs: Vec<Arc<MemberConfig>>, backends: &mut Backends) -> Self {
         let group = |config: Arc<MemberConfig>| MemberGroup {
             discovery: match config.static_member(backends) {

@@ -402,6 +402,7 @@ fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unava
     }
 }
 
+/// Returns the members whose backend is not draining.
 pub(crate) fn serving(members: &[Arc<Member>]) -> impl Iterator<Item = &Member> + Clone {
     let members = members.iter().map(|member| &**member);
     members.filter(|member| !member.backend.is_draining())

@@ -172,6 +172,7 @@ impl Watch {
 // === impl WatchedDirs ===
 
 impl WatchedDirs {
+    /// Creates the watch. A failure to watch a directory is logged, and its files are polled.
     pub(crate) fn new(event_sender: mpsc::Sender<()>) -> WatchedDirs {
         let sender = event_sender.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {

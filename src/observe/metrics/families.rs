@@ -126,6 +126,7 @@ pub(crate) struct CloseLabels {
 // === impl SessionMetrics ===
 
 impl SessionMetrics {
+    /// Creates and registers the metrics.
     #[rustfmt::skip] // a table
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let stuck_bytes = Family::<TowardsLabels, Gauge>::default();
@@ -186,6 +187,7 @@ fn add_or_remove(gauge: &Gauge, add: bool) {
 // === impl PoolMetrics ===
 
 impl PoolMetrics {
+    /// Adds the metrics to the registry.
     #[rustfmt::skip] // a table
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("lockgate_admission_waiting", "Requests waiting in the admission queue", self.waiting.clone());
@@ -199,12 +201,14 @@ impl PoolMetrics {
         WaitingGauge::new(gauge)
     }
 
+    /// Counts a request that the admission queue refused; `reason` comes from a closed set of words.
     pub(crate) fn count_admission_refusal(&self, pool: &str, reason: &'static str) {
         let pool = pool.into();
         let labels = QueueRefusalLabels { pool, reason };
         self.refused.get_or_create(&labels).inc();
     }
 
+    /// Counts an attempt on a backend of the pool after an earlier attempt has failed.
     pub(crate) fn count_retry(&self, pool: &str) {
         self.retries.get_or_create(&PoolLabels::new(pool)).inc();
     }
@@ -271,6 +275,7 @@ impl PoolLabels {
 // === impl StatusClassLabels ===
 
 impl StatusClassLabels {
+    /// Returns the labels of a status.
     pub(crate) fn class(status: u16) -> Self {
         let status = match status {
             100..200 => "1xx",

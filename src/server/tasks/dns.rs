@@ -63,6 +63,7 @@ enum QueryError {
 // === impl DnsTasks ===
 
 impl DnsTasks {
+    /// Creates the tasks; none runs before the first refresh.
     pub(crate) fn new(context: Arc<Context>, drains: Drains) -> Self {
         let (sender, receiver) = mpsc::channel(UPDATE_QUEUE_LEN);
         DnsTasks {

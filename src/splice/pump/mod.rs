@@ -309,7 +309,8 @@ impl Pump {
         })
     }
 
-    /// Calls [`Pump::relay_frames`] and passes the frames to the tap.
+    /// Relays `bytes` and passes the relayed frames to the tap. A tap receives only frames that were valid: its inflater
+    /// cannot continue after a violation.
     fn relay<S: LegIo, D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,

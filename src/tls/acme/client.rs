@@ -55,6 +55,7 @@ enum LockState {
 // === impl AcmeClient ===
 
 impl AcmeClient {
+    /// Creates the state. An inherited `lock` makes this process the one that orders.
     pub(crate) fn new(
         ca: CaConfig,
         store: RetryingStore,

@@ -154,6 +154,10 @@ impl AcmeHost {
         OrderGuard(self.clone())
     }
 
+    /// Saves and serves an issued certificate, and records the success.
+    ///
+    /// # Errors
+    /// Fails if the certificate cannot be used, or is not valid for longer than the current one.
     pub(crate) fn succeed(&self, client: &AcmeClient, pem: &[u8]) -> Result<(), AcmeError> {
         let chain = CertChain::parse(pem, &self.name);
         let chain = chain.map_err(|error| AcmeError::Unusable(error.into()))?;
@@ -179,6 +183,7 @@ impl AcmeHost {
         Ok(())
     }
 
+    /// Records a failed order, which delays the next one, and logs it.
     pub(crate) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
         let now = client.now();
         let record = failure.to_history();

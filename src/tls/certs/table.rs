@@ -112,6 +112,7 @@ impl CertTable {
 // === impl LoadedCert ===
 
 impl LoadedCert {
+    /// Creates the entry of a certificate without errors.
     pub(crate) fn new(
         source: CertSource,
         names: Vec<Box<str>>,
@@ -130,6 +131,7 @@ impl LoadedCert {
         cert_info(&self.key).map(|info| info.not_after)
     }
 
+    /// Returns the status as `lockgate cert list` displays it.
     pub(crate) fn status(&self) -> CertificateStatus {
         let info = cert_info(&self.key);
         let names: Vec<String> = self.names.iter().map(|name| name.to_string()).collect();
@@ -171,6 +173,7 @@ fn cert_info(key: &CertifiedKey) -> Option<CertInfo> {
     key.cert.first().and_then(x509::cert_info)
 }
 
+/// Parses a host that is an IP address, with or without brackets.
 pub(crate) fn address(host: &str) -> Option<IpAddr> {
     host.trim_matches(['[', ']']).parse().ok()
 }
