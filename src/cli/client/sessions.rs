@@ -51,7 +51,8 @@ pub(crate) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if total == 0 {
-        require_known(&arguments.admin, &arguments.filter)?;
+        let FilterArgs { route, backend, .. } = &arguments.filter;
+        require_known(&arguments.admin, route, backend)?;
     }
     match arguments.json {
         true => print(json!({ "total": total, "sessions": rows })),
@@ -80,7 +81,8 @@ pub(crate) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
     let closing = answer["closing"].as_u64();
     match closing.ok_or_else(|| anyhow!("the answer has no number of sessions: {text}"))? {
         0 => {
-            require_known(&arguments.admin, &arguments.filter)?;
+            let FilterArgs { route, backend, .. } = &arguments.filter;
+            require_known(&arguments.admin, route, backend)?;
             print("no session is closed: none matches");
         }
         1 => print("1 session is closed"),
@@ -92,7 +94,7 @@ pub(crate) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
 /// Prints frames line by line until the duration ends.
 pub(crate) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
     let FilterArgs { route, backend, .. } = &arguments.filter;
-    known(&arguments.admin, route, backend)?;
+    require_known(&arguments.admin, route, backend)?;
     let mut query = conditions(&arguments.filter)?;
     if let Some(id) = &arguments.id {
         write!(query, "&id={id}")?;
@@ -123,10 +125,6 @@ pub(crate) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
     let (status, text) = followed.context("the answer did not end in time")??;
     check_response(address, &path, token.is_some(), status, text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn require_known(admin: &AdminArgs, filter: &FilterArgs) -> anyhow::Result<()> {
-    known(admin, &filter.route, &filter.backend)
 }
 
 fn conditions(filter: &FilterArgs) -> anyhow::Result<String> {
@@ -256,9 +254,9 @@ pub(crate) fn backend_address(written: &str) -> anyhow::Result<String> {
     Ok(address.map_or_else(|_| written.to_owned(), |it| it.to_string()))
 }
 
-/// Fails if there is no such route or backend. Called only after no session has matched, because sessions of a removed
-/// route may still be live.
-pub(crate) fn known(
+/// Fails if the server has no such route or backend. `sessions` and `kick` call it only if no session matches, because
+/// sessions of a removed route may still be live; `tap` and `drain` call it first.
+pub(crate) fn require_known(
     admin: &AdminArgs,
     route: &Option<String>,
     address: &Option<String>,
