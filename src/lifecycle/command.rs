@@ -50,6 +50,15 @@ pub(crate) struct DrainReport {
     pub pools_without_backend: Vec<Arc<str>>,
 }
 
+/// The effect of a reload that applied a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReloadReport {
+    /// The number of sessions that will be closed, because their route or backend was removed.
+    pub closing: usize,
+    /// Changed keys that require a restart.
+    pub restart_keys: Vec<&'static str>,
+}
+
 /// Why a reload changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReloadError {
@@ -249,6 +258,27 @@ pub struct CertificateStatus {
     pub error: Option<String>,
 }
 
+// === impl ReloadReport ===
+
+impl fmt::Display for ReloadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("configuration applied")?;
+        match self.closing {
+            0 => {}
+            1 => f.write_str("; closing 1 session whose route or backend was removed")?,
+            n => write!(
+                f,
+                "; closing {n} sessions whose route or backend was removed"
+            )?,
+        }
+        if !self.restart_keys.is_empty() {
+            let keys = self.restart_keys.join(", ");
+            write!(f, "; these changed keys require a restart: {keys}")?;
+        }
+        Ok(())
+    }
+}
+
 // === impl DrainTarget ===
 
 impl fmt::Display for DrainTarget {
@@ -264,5 +294,26 @@ fn managed_names(names: &[Box<str>]) -> String {
     match names {
         [] => "no name has one".to_owned(),
         names => format!("these are: {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reload_report_counts_one_session_in_the_singular() {
+        let text = |closing, restart_keys: &[&'static str]| {
+            let restart_keys = restart_keys.to_vec();
+            let report = ReloadReport {
+                closing,
+                restart_keys,
+            };
+            report.to_string()
+        };
+        assert_eq!(text(0, &[]), "configuration applied");
+        assert!(text(1, &[]).ends_with("; closing 1 session whose route or backend was removed"));
+        assert!(text(2, &[]).ends_with("; closing 2 sessions whose route or backend was removed"));
+        assert!(text(0, &["acme", "server.log"]).ends_with("a restart: acme, server.log"));
     }
 }
