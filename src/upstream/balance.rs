@@ -77,7 +77,7 @@ impl Balancer {
     }
 
     /// Records that `member` was selected and had capacity.
-    pub(crate) fn chosen(&self, member: &Member) {
+    pub(crate) fn record_choice(&self, member: &Member) {
         match self {
             Balancer::LeastSessions(scheduler) | Balancer::RoundRobin(scheduler) => {
                 scheduler.advance(member)

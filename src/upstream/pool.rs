@@ -376,7 +376,7 @@ impl Pool {
                 break;
             };
             if let Some(lease) = Lease::acquire(member) {
-                self.balance.chosen(member);
+                self.balance.record_choice(member);
                 return Ok(lease);
             }
         }
