@@ -262,8 +262,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeaderCaseWriter<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderCaseWriter<S> {
-    /// Rewrites the head in the first write. hyper passes the whole head at once because this stream supports no
-    /// vectored writes, and it is sent in one write because old servers read a head with one `recv`.
+    /// Rewrites the head in the first write. hyper passes the whole head in one call, because this stream does not
+    /// support vectored writes. The head is then sent by one call too, because some old servers read it by a single
+    /// `recv`.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
@@ -306,7 +307,7 @@ fn canonicalise(head: &mut [u8]) {
     }
 }
 
-/// RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440, and common practice.
+/// The header names that Lockgate sets, in the case of RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440 and common practice.
 const CANONICAL: [&str; 14] = [
     "Client-Cert",
     "Connection",

@@ -140,6 +140,7 @@ impl ActiveConfig {
         self.rejected_files = rejected.files;
     }
 
+    /// Returns the status as `lockgate status` displays it.
     pub(crate) fn status(&self) -> ConfigStatus {
         let file = self.config.sources.first();
         ConfigStatus {

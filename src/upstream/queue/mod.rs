@@ -139,6 +139,15 @@ impl AdmissionQueue {
     }
 
     /// Returns the lease that `pick` finds if no queued request can use it; otherwise queues the request.
+    ///
+    /// 1. The request is counted as queued and the queue subscribes to releases, so that no release is missed: a release
+    ///    frees the capacity first and reads the subscribers afterwards ([`Subscribers`]).
+    /// 2. Free capacity is granted to the requests that were queued earlier.
+    /// 3. `pick` looks for a lease. If all members are full, the request is queued.
+    /// 4. The count becomes the length of the queue, and the lock is released.
+    /// 5. The grants are delivered: their receivers may drop them, which takes the lock again.
+    ///
+    /// [`Subscribers`]: crate::upstream::queue::subscribers::Subscribers
     pub(crate) fn enter(
         self: &Arc<Self>,
         request: QueueRequest<'_>,
@@ -146,8 +155,6 @@ impl AdmissionQueue {
     ) -> Result<Admitted, Unavailable> {
         let mut inner = self.lock();
         if request.queue_limit > 0 {
-            // Counted before the check for capacity, so that no release is missed: a release does the two steps in
-            // reverse order.
             self.queue_len
                 .store(inner.queue.len() + 1, Ordering::SeqCst);
             self.subscribe(&mut inner);
