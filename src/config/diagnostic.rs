@@ -293,8 +293,8 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
     names.filter_map(|end| secret_behind(line, end)).collect()
 }
 
-/// Returns the range of the value of the key whose name ends at `key_end`, which may be in quotes or, by mistake, not. A
-/// reference `${NAME}` is no secret. The keys in an inline table are examined by themselves.
+/// Returns the range of the value of the key whose name ends at `key_end`. The value may be in quotes or, by mistake,
+/// not. A reference `${NAME}` is no secret. The keys in an inline table are examined by themselves.
 fn secret_behind(line: &str, key_end: usize) -> Option<Range<usize>> {
     let behind = line
         .get(key_end..)?
