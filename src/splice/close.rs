@@ -58,12 +58,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         let mut handled = false;
         if let (Some(end), false) = (self.to_backend.ended, self.client_end_handled) {
             self.client_end_handled = true;
-            self.leg_ended(LegSide::Client, end, now);
+            self.handle_leg_end(LegSide::Client, end, now);
             handled = true;
         }
         if let (Some(end), false) = (self.to_client.ended, self.backend_end_handled) {
             self.backend_end_handled = true;
-            self.leg_ended(LegSide::Backend, end, now);
+            self.handle_leg_end(LegSide::Backend, end, now);
             handled = true;
         }
         // A leg cannot be written to, and its end is not detected while the other leg is blocked: the wait is bounded.
@@ -95,7 +95,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
     /// | over rate, slow reader | the code of a lost leg, unless `leg` ended inside a frame | 1008, likewise |
     ///
     /// The code of a lost leg is `backend_gone_code` to the client and 1001 to the backend.
-    fn leg_ended(&mut self, leg: LegSide, end: LegEnd, now: Instant) {
+    fn handle_leg_end(&mut self, leg: LegSide, end: LegEnd, now: Instant) {
         // `onward` leads from this leg to the other one, `back` from the other one to it.
         let (onward, back, lost_code) = match leg {
             LegSide::Backend => (
