@@ -32,7 +32,7 @@ pub enum CertReload {
         /// The certificate's file.
         file: PathBuf,
         /// The error in the certificate or its key.
-        problems: Vec<Diagnostic>,
+        diagnostics: Vec<Diagnostic>,
         /// The expiry of the served certificate.
         not_after: Option<i64>,
     },
@@ -99,19 +99,19 @@ fn reload_pair(cert: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<Cer
         return None;
     }
     let file = entry.cert.clone();
-    let mut problems = Vec::new();
-    let Some(loaded) = cert_files::read(entry, &mut problems) else {
-        if cert.problems == problems {
+    let mut diagnostics = Vec::new();
+    let Some(loaded) = cert_files::read(entry, &mut diagnostics) else {
+        if cert.diagnostics == diagnostics {
             return None;
         }
-        cert.problems = problems.clone();
+        cert.diagnostics = diagnostics.clone();
         return Some(CertReload::Failed {
             file,
-            problems,
+            diagnostics,
             not_after: cert.not_after(),
         });
     };
-    let was_broken = !std::mem::take(&mut cert.problems).is_empty();
+    let was_broken = !std::mem::take(&mut cert.diagnostics).is_empty();
     if loaded.key.cert == cert.key.cert {
         return was_broken.then_some(CertReload::Recovered { file });
     }
@@ -161,13 +161,13 @@ impl CertReload {
             }
             CertReload::Failed {
                 file,
-                problems,
+                diagnostics,
                 not_after,
             } => {
                 let (file, served_until) = (file.display(), format_expiry(not_after));
-                for problem in problems {
-                    let reason = &problem.message;
-                    let hint = problem.hint.as_deref().unwrap_or_default();
+                for diagnostic in diagnostics {
+                    let reason = &diagnostic.message;
+                    let hint = diagnostic.hint.as_deref().unwrap_or_default();
                     error!(%file, %reason, %hint, %served_until, "the new certificate cannot be used; the previous one is still served");
                 }
             }

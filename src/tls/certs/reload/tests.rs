@@ -108,7 +108,7 @@ fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
         let [
             CertReload::Failed {
                 file,
-                problems,
+                diagnostics,
                 not_after: Some(_),
             },
         ] = &changes[..]
@@ -116,8 +116,8 @@ fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
             panic!("{reason}: {changes:?}");
         };
         assert_eq!(*file, pair.cert);
-        assert!(problems[0].message.contains(reason), "{problems:?}");
-        assert!(problems[0].hint.is_some(), "{problems:?}");
+        assert!(diagnostics[0].message.contains(reason), "{diagnostics:?}");
+        assert!(diagnostics[0].hint.is_some(), "{diagnostics:?}");
         assert_eq!(reload_all(&certificates), [], "{reason}: reported twice");
         assert_eq!(served(&certificates, "a.test"), first);
         assert!(error(&certificates).unwrap().contains(reason));
