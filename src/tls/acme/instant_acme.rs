@@ -313,3 +313,30 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(90);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(180);
 
 const MAX_OUTPUT_LEN: u64 = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::acme::{files, schedule::CaClock};
+    use std::sync::Mutex;
+
+    #[test]
+    fn order_that_is_polled_for_too_long_is_a_timeout() {
+        let tls = files::client_config(None).unwrap();
+        let ca = CaConfig {
+            directory: "https://ca.test/dir".to_owned(),
+            contact: Vec::new(),
+            eab: None,
+            dns: None,
+            https: HttpsClient::new(tls.clone()),
+            tls,
+            clock: CaClock::default(),
+            txt_record_locks: Mutex::default(),
+        };
+        let failure = order_error(Error::Timeout(None), &ca);
+        assert!(
+            matches!(failure, AcmeError::Timeout(POLL_TIMEOUT)),
+            "{failure:?}"
+        );
+    }
+}
