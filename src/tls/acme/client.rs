@@ -201,12 +201,14 @@ async fn bind(ca: &CaConfig) -> Result<KeyPair, AcmeError> {
     Ok(key.map_err(GenerateError::from)?)
 }
 
-/// Converts an error of `instant-acme`. The last `Retry-After` of the CA delays the next order after a rate limit.
+/// Converts an error of `instant-acme`. The last `Retry-After` of the CA delays the next order after a rate limit
+/// or a status from 500.
 pub(crate) fn acme_error(error: Error, ca: &CaConfig) -> AcmeError {
     let now = ca.clock.now();
     match error {
         Error::Api(problem) => {
-            let failure = AcmeError::from_problem(problem.into(), now);
+            let status = problem.status;
+            let failure = AcmeError::from_problem(problem.into(), status, now);
             failure.with_retry_after(ca.https.retry_after(), now)
         }
         other => AcmeError::Unreachable(TransportError::InstantAcme(other)),

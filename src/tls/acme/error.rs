@@ -179,13 +179,18 @@ pub(crate) struct FailureRecord {
 // === impl AcmeError ===
 
 impl AcmeError {
-    /// Creates the error from a problem document, by its type.
-    pub(crate) fn from_problem(problem: Problem, now: i64) -> AcmeError {
-        match problem.short_kind() {
-            "rateLimited" => AcmeError::rate_limited(Some(problem), now),
-            "badNonce" => AcmeError::BadNonce(problem),
+    /// Creates the error from a problem document, and the status of its response if it is known.
+    pub(crate) fn from_problem(problem: Problem, status: Option<u16>, now: i64) -> AcmeError {
+        match (problem.short_kind(), status) {
+            ("rateLimited", _) | (_, Some(429)) => AcmeError::rate_limited(Some(problem), now),
+            (_, Some(status @ 500..)) => AcmeError::ErrorStatus {
+                status,
+                problem: Some(problem),
+                retry_after: None,
+            },
+            ("badNonce", _) => AcmeError::BadNonce(problem),
             // The types for a failed validation (RFC 8555 §6.7).
-            "connection" | "dns" | "unauthorized" | "incorrectResponse" | "tls" | "caa" => {
+            ("connection" | "dns" | "unauthorized" | "incorrectResponse" | "tls" | "caa", _) => {
                 AcmeError::Invalid(InvalidReason::Problem(problem))
             }
             _ => AcmeError::Refused(RefusedReason::Problem(problem)),
@@ -194,16 +199,12 @@ impl AcmeError {
 
     /// Creates the error from a response with an error status.
     pub(crate) fn from_response(status: u16, body: &str, now: i64) -> AcmeError {
-        let problem: Option<Problem> = serde_json::from_str(body).ok();
-        let is_limited = problem
-            .as_ref()
-            .is_some_and(|problem| problem.short_kind() == "rateLimited");
-        match problem {
-            problem if is_limited || status == 429 => AcmeError::rate_limited(problem, now),
-            Some(problem) if status < 500 => AcmeError::from_problem(problem, now),
-            problem => AcmeError::ErrorStatus {
+        match serde_json::from_str::<Problem>(body) {
+            Ok(problem) => AcmeError::from_problem(problem, Some(status), now),
+            Err(_) if status == 429 => AcmeError::rate_limited(None, now),
+            Err(_) => AcmeError::ErrorStatus {
                 status,
-                problem,
+                problem: None,
                 retry_after: None,
             },
         }

@@ -320,10 +320,9 @@ mod tests {
     use crate::tls::acme::{files, schedule::CaClock};
     use std::sync::Mutex;
 
-    #[test]
-    fn order_that_is_polled_for_too_long_is_a_timeout() {
+    fn ca() -> CaConfig {
         let tls = files::client_config(None).unwrap();
-        let ca = CaConfig {
+        CaConfig {
             directory: "https://ca.test/dir".to_owned(),
             contact: Vec::new(),
             eab: None,
@@ -332,10 +331,23 @@ mod tests {
             tls,
             clock: CaClock::default(),
             txt_record_locks: Mutex::default(),
-        };
-        let failure = order_error(Error::Timeout(None), &ca);
+        }
+    }
+
+    #[test]
+    fn order_that_is_polled_for_too_long_is_a_timeout() {
+        let failure = order_error(Error::Timeout(None), &ca());
         assert!(
             matches!(failure, AcmeError::Timeout(POLL_TIMEOUT)),
+            "{failure:?}"
+        );
+    }
+    #[test]
+    fn problem_with_status_503_is_no_refusal() {
+        let problem = r#"{"type":"urn:ietf:params:acme:error:serverInternal","detail":"database","status":503}"#;
+        let failure = order_error(Error::Api(serde_json::from_str(problem).unwrap()), &ca());
+        assert!(
+            matches!(failure, AcmeError::ErrorStatus { status: 503, .. }),
             "{failure:?}"
         );
     }

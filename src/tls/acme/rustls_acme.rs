@@ -127,7 +127,7 @@ fn acme_error(error: OrderError, now: i64) -> AcmeError {
         OrderError::BadAuth(auth) => AcmeError::Invalid(invalid_reason(auth)),
         OrderError::TooManyAttemptsAuth(name) => AcmeError::Invalid(InvalidReason::Pending(name)),
         OrderError::BadOrder(order) => match order.error {
-            Some(problem) => AcmeError::from_problem(problem.into(), now),
+            Some(problem) => AcmeError::from_problem(problem.into(), None, now),
             None => AcmeError::Refused(RefusedReason::OrderInvalid),
         },
         OrderError::ProcessingTimeout(_) => AcmeError::Timeout(PROCESSING_TIMEOUT),
