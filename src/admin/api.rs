@@ -5,11 +5,12 @@ use crate::{
     admin::{
         Admin, Surface,
         auth::{self, HostCheck},
-        proof::{self, AUTH},
+        path::AdminPath,
+        proof,
         response::AdminResponse,
         sessions, tap,
     },
-    lifecycle::command::{Command, DrainReport, DrainTarget, ServerState},
+    lifecycle::command::{Command, DrainAction, DrainReport, DrainTarget, ServerState},
 };
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{
@@ -35,8 +36,8 @@ pub(crate) struct AdminApi {
     pub(crate) admin: Arc<Admin>,
     pub(crate) surface: Surface,
     pub(crate) host_check: HostCheck,
-    /// The deadline for the server's reply to a command.
-    pub(crate) reply: Duration,
+    /// The time to wait for the server's reply to a command.
+    pub(crate) reply_timeout: Duration,
     /// The time that the response takes in addition to the usual deadline; set by requests that need it.
     pub(crate) response_deadline: OnceLock<Duration>,
     /// Set once the connection has returned a proof.
@@ -46,13 +47,15 @@ pub(crate) struct AdminApi {
 // === impl AdminApi ===
 
 impl AdminApi {
-    pub(crate) async fn answer<B: Body>(
+    /// Returns the response to a request, with the headers that every response has.
+    pub(crate) async fn respond<B: Body>(
         &self,
         request: Request<B>,
     ) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
-        let admin_response = self.respond(&request).await;
+        let path = AdminPath::parse(request.uri().path(), self.surface);
+        let admin_response = self.admin_response(path, &request).await;
         // The request with the token follows the proof on the same connection.
-        let keeps_open = request.uri().path() == AUTH
+        let keeps_open = path == Some(AdminPath::Auth)
             && admin_response.status == StatusCode::OK
             && self.proven.set(()).is_ok();
         let mut response = Response::new(admin_response.body);
@@ -70,49 +73,43 @@ impl AdminApi {
         }
         if admin_response.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 §15.5.6
-            let allowed = match request.uri().path() {
-                path if requires_post(path) => "POST",
-                _ => "GET, HEAD",
+            let allowed = if path.is_some_and(AdminPath::requires_post) {
+                "POST"
+            } else {
+                "GET, HEAD"
             };
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }
         response
     }
 
-    async fn respond<B: Body>(&self, request: &Request<B>) -> AdminResponse {
+    /// Refuses the request, or executes what its path names.
+    async fn admin_response<B: Body>(
+        &self,
+        path: Option<AdminPath>,
+        request: &Request<B>,
+    ) -> AdminResponse {
         if let Err(refused) = auth::check_origin(request.uri(), request.headers(), self.host_check)
         {
             return AdminResponse::line(refused.status, refused.text);
         }
-        let path = request.uri().path();
-        // A kubelet has no token, and the answer reveals nothing but the state of the process.
-        // A client requests the proof before it sends the token.
-        let is_open =
-            matches!(path, "/healthz" | "/readyz" | AUTH) || self.surface == Surface::Metrics;
+        let is_open = path.is_some_and(AdminPath::is_open) || self.surface == Surface::Metrics;
         if !is_open && !auth::has_token(request.headers(), &self.admin.token) {
             return AdminResponse::line(StatusCode::UNAUTHORIZED, TOKEN_REQUIRED);
         }
-        let known = match path {
-            "/healthz" | "/readyz" | "/metrics" => true,
-            "/status" | "/certificates" | AUTH | SESSIONS | TAP => self.surface == Surface::Full,
-            path => requires_post(path) && self.surface == Surface::Full,
-        };
-        if !known {
+        let Some(path) = path else {
             return AdminResponse::line(
                 StatusCode::NOT_FOUND,
                 "no such path: this listener serves /healthz, /readyz and /metrics; server.admin also serves /status, /sessions, /tap and /certificates",
             );
-        }
+        };
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
-        let (fits, allowed) = match path {
-            path if requires_post(path) => (
-                request.method() == Method::POST,
-                "this path accepts POST only",
-            ),
-            _ => (
-                matches!(*request.method(), Method::GET | Method::HEAD),
-                "this path accepts GET and HEAD only",
-            ),
+        let (fits, allowed) = if path.requires_post() {
+            let fits = request.method() == Method::POST;
+            (fits, "this path accepts POST only")
+        } else {
+            let fits = matches!(*request.method(), Method::GET | Method::HEAD);
+            (fits, "this path accepts GET and HEAD only")
         };
         if !fits {
             return AdminResponse::line(StatusCode::METHOD_NOT_ALLOWED, allowed);
@@ -125,32 +122,36 @@ impl AdminApi {
         }
         let query = request.uri().query().unwrap_or_default();
         match path {
-            // The answer itself is the liveness signal; it is independent of the backends.
-            "/healthz" => AdminResponse::line(StatusCode::OK, "ok"),
-            "/readyz" => self.readiness(),
-            "/metrics" => AdminResponse::text(
+            // The response itself is the liveness signal; it is independent of the backends.
+            AdminPath::Healthz => AdminResponse::line(StatusCode::OK, "ok"),
+            AdminPath::Readyz => self.readiness(),
+            AdminPath::Metrics => AdminResponse::text(
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 self.admin.metrics.encode(),
             ),
-            "/certificates" => self
+            AdminPath::Status => self
+                .command_json(Command::Status)
+                .await
+                .unwrap_or_else(|response| response),
+            AdminPath::Certificates => self
                 .command_json(Command::Certificates)
                 .await
                 .unwrap_or_else(|response| response),
-            RELOAD => match self.command_within(RELOAD_TIMEOUT, Command::Reload).await {
+            AdminPath::Reload => match self.command_within(RELOAD_TIMEOUT, Command::Reload).await {
                 Ok(Ok(done)) => AdminResponse::line(StatusCode::OK, &done),
                 Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
                 Err(response) => response,
             },
-            HAND_OVER => match self.command(Command::HandOver).await {
+            AdminPath::HandOver => match self.command(Command::HandOver).await {
                 Ok(Ok(name)) => AdminResponse::line(StatusCode::OK, &name),
                 Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
                 Err(response) => response,
             },
-            DRAIN => self.drain(query).await,
-            RENEW => self.renew(query).await,
-            AUTH => proof::prove(&self.admin.token, &self.admin.proofs, query),
-            SESSIONS => sessions::list(&self.admin.sessions, query).await,
-            TAP => {
+            AdminPath::Drain => self.drain(query).await,
+            AdminPath::Renew => self.renew(query).await,
+            AdminPath::Auth => proof::prove(&self.admin.token, &self.admin.proofs, query),
+            AdminPath::Sessions => sessions::list(&self.admin.sessions, query).await,
+            AdminPath::Tap => {
                 let (response, duration) = tap::tap(&self.admin, query).await;
                 if let Some(duration) = duration {
                     // A connection carries one request, so this is set once.
@@ -158,14 +159,11 @@ impl AdminApi {
                 }
                 response
             }
-            CLOSE => sessions::close(&self.admin.sessions, query).await,
-            _ => self
-                .command_json(Command::Status)
-                .await
-                .unwrap_or_else(|response| response),
+            AdminPath::CloseSessions => sessions::close(&self.admin.sessions, query).await,
         }
     }
 
+    /// Returns 200 while new work is accepted, otherwise 503.
     fn readiness(&self) -> AdminResponse {
         match *self.admin.state.borrow() {
             ServerState::Ready => AdminResponse::line(StatusCode::OK, "ready"),
@@ -180,9 +178,9 @@ impl AdminApi {
 
     /// Drains `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends the drain.
     async fn drain(&self, query: &str) -> AdminResponse {
-        let (query, draining) = match query.strip_suffix("&undo") {
-            Some(query) => (query, false),
-            None => (query, true),
+        let (query, action) = match query.strip_suffix("&undo") {
+            Some(query) => (query, DrainAction::End),
+            None => (query, DrainAction::Start),
         };
         let decoded = |value| percent_decode_str(value).decode_utf8().ok();
         let target = match query.split_once('=') {
@@ -195,14 +193,22 @@ impl AdminApi {
             return AdminResponse::line(StatusCode::BAD_REQUEST, text);
         };
         let reply = self
-            .command(|sender| Command::Drain(target, draining, sender))
+            .command(|reply| Command::Drain {
+                target,
+                action,
+                reply,
+            })
             .await;
         match reply {
-            Ok(Ok(_)) if !draining => AdminResponse::line(
-                StatusCode::OK,
-                "the drain has ended; new sessions are accepted again",
-            ),
-            Ok(Ok(draining)) => AdminResponse::line(StatusCode::OK, &describe_drain(&draining)),
+            Ok(Ok(report)) => {
+                let text = match action {
+                    DrainAction::Start => describe_drain(&report),
+                    DrainAction::End => {
+                        "the drain has ended; new sessions are accepted again".to_owned()
+                    }
+                };
+                AdminResponse::line(StatusCode::OK, &text)
+            }
             Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
             Err(response) => response,
         }
@@ -218,7 +224,7 @@ impl AdminApi {
             );
         };
         match self
-            .command(|sender| Command::Renew((*host).into(), sender))
+            .command(|reply| Command::Renew((*host).into(), reply))
             .await
         {
             Ok(Ok(())) => AdminResponse::line(
@@ -246,21 +252,22 @@ impl AdminApi {
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, AdminResponse> {
-        self.command_within(self.reply, command).await
+        self.command_within(self.reply_timeout, command).await
     }
 
+    /// Returns the server's reply to a command, or an error response if there is none within `reply_timeout`.
     async fn command_within<T>(
         &self,
-        reply: Duration,
+        reply_timeout: Duration,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, AdminResponse> {
         let exchange = async {
-            let (reply, answer) = oneshot::channel();
-            self.admin.commands.send(command(reply)).await.ok()?;
-            answer.await.ok()
+            let (reply_tx, reply_rx) = oneshot::channel();
+            self.admin.commands.send(command(reply_tx)).await.ok()?;
+            reply_rx.await.ok()
         };
         let unavailable = |text| AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, text);
-        match timeout(reply, exchange).await {
+        match timeout(reply_timeout, exchange).await {
             Ok(Some(reply)) => Ok(reply),
             Ok(None) => Err(unavailable("the server has stopped")),
             Err(_) => Err(unavailable(
@@ -268,11 +275,6 @@ impl AdminApi {
             )),
         }
     }
-}
-
-/// Returns whether `path` names a request that changes state and therefore requires POST.
-fn requires_post(path: &str) -> bool {
-    matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER | CLOSE)
 }
 
 /// Describes the result of a drain, with a line for each pool that has no backend left.
@@ -301,17 +303,3 @@ fn describe_drain(
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 const TOKEN_REQUIRED: &str = "server.admin_token is set: send it as Authorization: Bearer TOKEN (only /healthz, /readyz and /auth need none)";
-
-const CLOSE: &str = "/sessions/close";
-
-const DRAIN: &str = "/drain";
-
-const HAND_OVER: &str = "/handover";
-
-const RELOAD: &str = "/reload";
-
-const RENEW: &str = "/certificates/renew";
-
-const SESSIONS: &str = "/sessions";
-
-const TAP: &str = "/tap";

@@ -1,11 +1,12 @@
 //! The admin listener: status, health and metrics for programs on this machine. It lists and closes live
 //! sessions itself; everything else it requests from `server` by commands.
 //! `server.metrics` serves the same API without the status. `listener.rs` binds, `serve.rs` accepts connections, and
-//! `api.rs` answers a request.
+//! `api.rs` answers a request, whose path `path.rs` parses.
 
 pub(crate) mod api;
 pub(crate) mod auth;
 pub(crate) mod listener;
+pub(crate) mod path;
 pub(crate) mod proof;
 pub(crate) mod query;
 pub(crate) mod response;

@@ -46,6 +46,7 @@ pub(crate) struct Query(BTreeMap<String, String>);
 // === impl Query ===
 
 impl Query {
+    /// Parses the query component.
     pub(crate) fn parse(text: &str) -> Result<Query, BadQuery> {
         let mut all = BTreeMap::new();
         for pair in query::pairs(text).filter(|pair| !pair.raw.is_empty()) {
@@ -61,6 +62,7 @@ impl Query {
         Ok(Query(all))
     }
 
+    /// Removes a parameter and returns its decoded value.
     pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
@@ -70,6 +72,7 @@ impl Query {
         self.take(name).is_some()
     }
 
+    /// Removes a parameter and parses its value.
     pub(crate) fn value<T: FromStr<Err = BadValue>>(
         &mut self,
         name: &str,

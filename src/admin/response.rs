@@ -15,6 +15,7 @@ pub(crate) struct AdminResponse {
 // === impl AdminResponse ===
 
 impl AdminResponse {
+    /// Returns a response with one line of text.
     pub(crate) fn line(status: StatusCode, text: &str) -> Self {
         AdminResponse {
             status,
@@ -27,11 +28,13 @@ impl AdminResponse {
         AdminResponse::line(StatusCode::BAD_REQUEST, text)
     }
 
+    /// Returns a 200 response with the value as JSON.
     pub(crate) fn json(value: &impl Serialize) -> Self {
         let text = serde_json::to_string(value).expect("a reply is strings and numbers");
         AdminResponse::text("application/json", text)
     }
 
+    /// Returns a 200 response with a body of this media type.
     pub(crate) fn text(kind: &'static str, text: String) -> Self {
         AdminResponse {
             status: StatusCode::OK,

@@ -48,6 +48,7 @@ pub(crate) async fn serve(
     serve_with(bound, admin, surface, tasks, DEFAULT_TIMEOUTS).await;
 }
 
+/// Does the same as [`serve`], with other timeouts.
 pub(crate) async fn serve_with(
     bound: Arc<AdminListener>,
     admin: Arc<Admin>,
@@ -83,7 +84,7 @@ pub(crate) async fn serve_with(
                 Surface::Full => host_check,
                 Surface::Metrics => HostCheck::Any,
             },
-            reply: timeouts.reply,
+            reply_timeout: timeouts.reply,
             response_deadline: OnceLock::new(),
             proven: OnceLock::new(),
         };
@@ -103,7 +104,7 @@ async fn serve_connection(
 ) {
     let api = &api;
     let service = service_fn(move |request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(api.answer(request).await)
+        Ok::<_, Infallible>(api.respond(request).await)
     });
     // The API closes the connection after its request, so that an idle client cannot hold a permit.
     let connection = http1::Builder::new()

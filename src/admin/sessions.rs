@@ -10,8 +10,8 @@ use crate::{
     registry::{CloseOrder, SessionRef, SessionRegistry, filter::SessionFilter, traffic::Traffic},
 };
 use hyper::StatusCode;
-use serde::Serialize;
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, time::Duration};
 use tokio::task::yield_now;
 use tracing::info;
 
@@ -54,53 +54,55 @@ pub(crate) async fn close(sessions: &SessionRegistry, query: &str) -> AdminRespo
     AdminResponse::json(&CloseReport { closing })
 }
 
-#[derive(Serialize)]
-struct CloseReport {
+/// The response to `POST /sessions/close`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CloseReport {
     /// The number of sessions that receive the close order; sessions that were already closing do not count.
-    closing: usize,
+    pub(crate) closing: usize,
 }
 
-#[derive(Serialize)]
-struct SessionPage {
+/// The response to `GET /sessions`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SessionPage<R = SessionRow> {
     /// The number of matching sessions, on this page or not.
-    total: usize,
-    sessions: Vec<SessionRow>,
+    pub(crate) total: usize,
+    pub(crate) sessions: Vec<R>,
     /// The value of `after` that returns the next page; `null` on the last one.
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// A live session: its access-log fields, and the traffic relayed so far.
-#[derive(Serialize)]
-struct SessionRow {
-    id: String,
-    client: String,
-    http: &'static str,
-    host: Box<str>,
-    path: Box<str>,
-    route: String,
-    backend: String,
-    subprotocol: Option<Box<str>>,
-    extensions: Option<Box<str>>,
-    age_seconds: f64,
-    from_client: TrafficRow,
-    from_backend: TrafficRow,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SessionRow {
+    pub(crate) id: String,
+    pub(crate) client: String,
+    pub(crate) http: Cow<'static, str>,
+    pub(crate) host: Box<str>,
+    pub(crate) path: Box<str>,
+    pub(crate) route: String,
+    pub(crate) backend: String,
+    pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) extensions: Option<Box<str>>,
+    pub(crate) age_seconds: f64,
+    pub(crate) from_client: TrafficRow,
+    pub(crate) from_backend: TrafficRow,
     /// The seconds from a Ping to its Pong, if measured.
-    round_trip: RttRow,
+    pub(crate) round_trip: RttRow,
 }
 
-#[derive(Serialize)]
-struct TrafficRow {
-    messages: u64,
-    bytes: u64,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TrafficRow {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
     /// The average since the session opened.
-    messages_per_second: f64,
-    bytes_per_second: f64,
+    pub(crate) messages_per_second: f64,
+    pub(crate) bytes_per_second: f64,
 }
 
-#[derive(Serialize)]
-struct RttRow {
-    client: Option<f64>,
-    backend: Option<f64>,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RttRow {
+    pub(crate) client: Option<f64>,
+    pub(crate) backend: Option<f64>,
 }
 
 // === impl SessionRow ===
@@ -124,7 +126,7 @@ impl SessionRow {
         SessionRow {
             id: format!("{id:016x}"),
             client: client.to_string(),
-            http,
+            http: http.into(),
             host,
             path,
             route: route.to_string(),

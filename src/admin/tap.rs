@@ -8,7 +8,7 @@ use crate::{
         sessions::for_each_matching,
     },
     config::DurationValue,
-    proto::{frame::Opcode, frame_tracker::Role},
+    proto::frame::Opcode,
     registry::{
         filter::SessionFilter,
         tap::TapSubscription,
@@ -18,9 +18,8 @@ use crate::{
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{StatusCode, body::Frame};
-use serde::Serialize;
-use serde_json::json;
-use std::{convert::Infallible, fmt::Write, time::Duration};
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, convert::Infallible, fmt::Write, time::Duration};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::info;
 
@@ -90,31 +89,51 @@ struct TapLines {
     lost: u64,
 }
 
+/// A line of the response. The first variant whose fields are all present is the one that a client reads.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum TapLine {
+    Frame(Box<FrameRow>),
+    /// The last line.
+    Ended {
+        ended: Cow<'static, str>,
+        lost: u64,
+    },
+    /// The first line: the number of sessions that match now.
+    Started {
+        sessions: usize,
+    },
+    /// Frames that were not sent because of the rate or because the client reads slowly.
+    Lost {
+        lost: u64,
+    },
+}
+
 /// A frame as a line of JSON.
-#[derive(Serialize)]
-struct FrameRow {
-    at: String,
-    id: String,
-    client: String,
-    route: String,
-    from: &'static str,
-    kind: &'static str,
-    continues: bool,
-    fin: bool,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FrameRow {
+    pub(crate) at: String,
+    pub(crate) id: String,
+    pub(crate) client: String,
+    pub(crate) route: String,
+    pub(crate) from: Cow<'static, str>,
+    pub(crate) kind: Cow<'static, str>,
+    pub(crate) continues: bool,
+    pub(crate) fin: bool,
     /// The payload length on the wire, in bytes.
-    size: u64,
-    compressed: bool,
+    pub(crate) size: u64,
+    pub(crate) compressed: bool,
     /// The inflated payload length in bytes, if the payload was inflated.
-    inflated: Option<u64>,
+    pub(crate) inflated: Option<u64>,
     /// The payload refers to data relayed before the tap was attached; "?" replaces the missing bytes.
-    gaps: bool,
+    pub(crate) gaps: bool,
     /// The status code of a Close frame.
-    code: Option<u16>,
+    pub(crate) code: Option<u16>,
     /// The beginning of the payload if it is text; otherwise it is in `hex`.
-    text: Option<String>,
-    hex: Option<String>,
+    pub(crate) text: Option<String>,
+    pub(crate) hex: Option<String>,
     /// The payload is longer than its part in this line.
-    cut: bool,
+    pub(crate) cut: bool,
 }
 
 // === impl TapLines ===
@@ -129,7 +148,7 @@ impl TapLines {
             rate: tap_query.rate,
             refill_timer,
             deadline: Instant::now() + tap_query.duration.0,
-            first: Some(line(&json!({ "sessions": sessions }))),
+            first: Some(line(&TapLine::Started { sessions })),
             is_done: false,
             sent: 0,
             lost: 0,
@@ -157,7 +176,7 @@ impl TapLines {
                     let lost = self.subscription.lost();
                     if lost > 0 {
                         self.lost += lost;
-                        return Some(line(&json!({ "lost": lost })));
+                        return Some(line(&TapLine::Lost { lost }));
                     }
                 }
                 () = sleep_until(self.deadline) => return Some(self.end("the duration has elapsed")),
@@ -165,11 +184,14 @@ impl TapLines {
         }
     }
 
-    fn end(&mut self, why: &str) -> String {
+    fn end(&mut self, why: &'static str) -> String {
         self.is_done = true;
         let lost = self.subscription.lost();
         self.lost += lost;
-        line(&json!({ "ended": why, "lost": lost }))
+        line(&TapLine::Ended {
+            ended: why.into(),
+            lost,
+        })
     }
 }
 
@@ -201,10 +223,7 @@ impl FrameRow {
             id: format!("{:016x}", frame.session.id),
             client: frame.session.client.to_string(),
             route: frame.session.route.to_string(),
-            from: match frame.from {
-                Role::Client => "client",
-                Role::Server => "backend",
-            },
+            from: frame.from.as_str().into(),
             kind: match frame.kind {
                 Opcode::Continuation => "continuation",
                 Opcode::Text => "text",
@@ -212,7 +231,8 @@ impl FrameRow {
                 Opcode::Close => "close",
                 Opcode::Ping => "ping",
                 Opcode::Pong => "pong",
-            },
+            }
+            .into(),
             continues: frame.continues,
             fin: frame.fin,
             size: frame.size,

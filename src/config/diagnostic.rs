@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     cell::Cell,
     fmt,
-    ops::Deref,
+    ops::{Deref, Range},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -145,15 +145,15 @@ thread_local! {
 // === impl Diagnostic ===
 
 impl Diagnostic {
-    /// Replaces the secret on its line by stars in the message and the hint.
+    /// Replaces the secrets on its line by stars in the message and the hint.
     fn redact(&mut self, sources: &[Source]) {
         let text = self
             .at
             .and_then(|at| Some((&*sources.get(at.source)?.text, at)));
         let Some((text, at)) = text else { return };
         let (_, line, _) = line(text, at);
-        if let Some(value) = secret(line) {
-            let value = line[value].trim_end();
+        for range in secrets(line) {
+            let value = line[range].trim_end();
             self.message = self.message.replace(value, "***");
             let hint = self.hint.take();
             self.hint = hint.map(|hint| hint.replace(value, "***"));
@@ -291,7 +291,7 @@ impl std::error::Error for Diagnostics {}
 
 /// Returns the number and text of the line where `at` begins, and the range to mark in it. Only this line is passed to
 /// the renderer, which would otherwise scan the whole file for each error.
-fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
+fn line(text: &str, at: Location) -> (usize, &str, Range<usize>) {
     let (before, behind) = text.split_at_checked(at.start).unwrap_or((text, ""));
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     let length = behind.find(['\n', '\r']).unwrap_or(behind.len());
@@ -301,32 +301,56 @@ fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
     (before.matches('\n').count() + 1, line, from..to)
 }
 
-/// Returns the line with its secret replaced by stars of the same length: it is shown on terminals and in logs.
+/// Returns the line with its secrets replaced by stars of the same length: it is shown on terminals and in logs.
 fn redact_line(line: &str) -> Cow<'_, str> {
-    match secret(line) {
-        Some(value) => {
-            let stars = "*".repeat(value.len());
-            format!("{}{stars}{}", &line[..value.start], &line[value.end..]).into()
-        }
-        None => line.into(),
+    let mut redacted = Cow::Borrowed(line);
+    // Ranges may overlap, but stars do not change the length.
+    for range in secrets(line) {
+        let stars = "*".repeat(range.len());
+        redacted.to_mut().replace_range(range, &stars);
     }
+    redacted
 }
 
-/// Returns the range of a secret in a line, in quotes or, by mistake, without them. A reference `${NAME}` is no secret.
-fn secret(line: &str) -> Option<std::ops::Range<usize>> {
-    SECRETS.iter().find_map(|key| {
-        let behind = &line[line.find(key)? + key.len()..];
-        let value = behind.trim_start().strip_prefix('=')?.trim_start();
-        let (open, ends): (_, &[char]) = match value.find(['"', '\'']) {
-            _ if value.starts_with('{') => return None,
-            Some(quote) => (&value[quote + 1..], &['"', '\'']),
-            None => (value, &[',', '}', ']', '#']),
-        };
-        let length = open.find(ends).unwrap_or(open.len());
-        let from = line.len() - open.len();
-        let is_shown = open.starts_with("${") || length == 0;
-        (!is_shown).then_some(from..from + length)
-    })
+/// Returns the ranges of the secrets in a line: each value that follows the name of a secret key and `=`. The name may
+/// also occur in another value or in a comment, so every occurrence is examined.
+fn secrets(line: &str) -> Vec<Range<usize>> {
+    let names = SECRETS
+        .iter()
+        .flat_map(|key| line.match_indices(key).map(|(at, key)| at + key.len()));
+    names.filter_map(|end| secret_behind(line, end)).collect()
+}
+
+/// Returns the range of the value of the key whose name ends at `key_end`. The value may be in quotes or, by mistake,
+/// not. A reference `${NAME}` is no secret. The keys in an inline table are examined by themselves.
+fn secret_behind(line: &str, key_end: usize) -> Option<Range<usize>> {
+    let behind = line
+        .get(key_end..)?
+        .trim_start_matches(['"', '\'', ' ', '\t']);
+    let value = behind.strip_prefix('=')?.trim_start();
+    // A multi-line string begins with three quotes.
+    let open = value.trim_start_matches(['"', '\'']);
+    let len = match value.chars().next()? {
+        '{' => return None,
+        '[' => open.rfind(']').map_or(open.len(), |end| end + 1),
+        '"' => basic_string_len(open),
+        '\'' => open.find('\'').unwrap_or(open.len()),
+        _ => open.find([',', '}', ']', '#']).unwrap_or(open.len()),
+    };
+    let from = line.len() - open.len();
+    let is_shown = open.starts_with("${") || len == 0;
+    (!is_shown).then_some(from..from + len)
+}
+
+/// Returns the length of a string up to its first quote that no backslash escapes.
+fn basic_string_len(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.find(|c| {
+        let ends = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        ends
+    });
+    end.unwrap_or(text.len())
 }
 
 /// The keys whose values are secret.

@@ -218,7 +218,7 @@ fn shape(schema: &Value) -> ValueShape<'_> {
     }
 }
 
-/// An optional value has a list of two types in the schema, one of them `null`.
+/// Returns whether the schema describes an integer. An optional one has a list of two types, one of them `null`.
 fn is_number(schema: &Value) -> bool {
     match schema.get("type") {
         Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "integer"),
@@ -230,22 +230,22 @@ fn last(path: &[String]) -> &str {
     path.last().map_or("", String::as_str)
 }
 
-/// Returns a message and a hint for an error of the deserializer.
-pub(crate) fn explain(error: &str) -> (String, String) {
+/// Returns the message and the hint for an error of the deserializer.
+pub(crate) fn explain(error: &str) -> BadValue {
     // The message of a `BadValue`.
     if let Some((message, hint)) = error.split_once(values::SEPARATOR) {
-        return (message.to_owned(), hint.to_owned());
+        return BadValue::new(message, hint);
     }
     let named: Vec<&str> = error.split('`').skip(1).step_by(2).collect();
     match (error, named.as_slice()) {
         (_, [key, known @ ..]) if error.starts_with("unknown field") => {
-            (format!("unknown key `{key}`"), suggest(key, known, "keys"))
+            BadValue::new(format!("unknown key `{key}`"), suggest(key, known, "keys"))
         }
-        (_, [word, known @ ..]) if error.starts_with("unknown variant") => (
+        (_, [word, known @ ..]) if error.starts_with("unknown variant") => BadValue::new(
             format!("`{word}` is not one of the allowed words"),
             suggest(word, known, "words"),
         ),
-        (_, [key, ..]) if error.starts_with("missing field") => (
+        (_, [key, ..]) if error.starts_with("missing field") => BadValue::new(
             format!("`{key}` is missing"),
             format!("add it: {}", example(key)),
         ),
@@ -259,14 +259,14 @@ pub(crate) fn explain(error: &str) -> (String, String) {
                 "sequence" => "a list",
                 found => found,
             };
-            (
+            BadValue::new(
                 format!("{found} is not allowed here"),
                 format!("write {}", kind(expected)),
             )
         }
-        _ => (
-            error.to_owned(),
-            "`lockgate schema --markdown` lists every key and its values".to_owned(),
+        _ => BadValue::new(
+            error,
+            "`lockgate schema --markdown` lists every key and its values",
         ),
     }
 }

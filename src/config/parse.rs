@@ -138,7 +138,7 @@ pub(crate) fn deserialize(
 }
 
 fn diagnostic(at: Option<Location>, error: &str) -> Diagnostic {
-    let (message, hint) = messages::explain(error);
+    let values::BadValue { message, hint } = messages::explain(error);
     Diagnostic {
         at,
         message,

@@ -9,6 +9,7 @@ pub(crate) fn schema() -> String {
     format!("{:#}\n", of_the_file())
 }
 
+/// Returns the JSON schema of a configuration file.
 pub(crate) fn of_the_file() -> Value {
     schemars::schema_for!(File).into()
 }

@@ -206,6 +206,14 @@ fn secret_is_redacted_in_diagnostics() {
         "server.admin_token = 4711 # but\n",
         "[acme]\neab = \"kid:geheim\"\n",
         "[acme]\neab = { kid = \"a\", hmac = 4711 }\n",
+        // The name of a key before the key, in a value and in a comment.
+        "[acme]\neab = { kid = \"hmac-1\", hmac = \"geheim\", x = 1 }\n",
+        "[acme]\neab = { kid = \"hmac = 1\", hmac = \"geheim\", x = 1 }\n",
+        "[acme]\neab = { kid = \"a\", \"hmac\" = \"geheim\", x = 1 }\n",
+        "[acme]\neab = { hmac = \"a\\\"geheim\", x = 1 }\n",
+        "[acme]\neab = { hmac = '''geheim''', x = 1 }\n",
+        "server.admin_token = [\"a\", \"geheim\"]\n",
+        "server.admin_token = 4711 # a \"number\"\n",
     ] {
         let diagnostics = load(text.as_bytes()).unwrap_err();
         let shown = format!("{diagnostics}{}", diagnostics.json());

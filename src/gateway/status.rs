@@ -97,7 +97,7 @@ impl Gateway {
     pub fn pool_status(&self) -> Vec<PoolStatus> {
         let status = |pool: &Arc<Pool>| PoolStatus {
             name: pool.name().to_string(),
-            waiting: pool.waiting(),
+            waiting: pool.queue_len(),
         };
         self.pools.iter().map(status).collect()
     }

@@ -62,7 +62,7 @@ pub(crate) enum HandshakeError {
     #[error("invalid 101 response")]
     Bad101(#[from] Bad101),
     #[error("internal error: the upgraded stream has an unexpected type")]
-    UnexpectedStream,
+    ForeignStream,
 }
 
 /// Records a failure of the lease's backend if the wait for its response is cancelled after at least half of the
@@ -136,7 +136,7 @@ pub(crate) async fn backend_handshake(
         .await
         .map_err(HandshakeError::Broken)?
         .downcast::<TokioIo<HeaderCaseWriter<BackendStream>>>();
-    let raw = raw.map_err(|_| HandshakeError::UnexpectedStream)?;
+    let raw = raw.map_err(|_| HandshakeError::ForeignStream)?;
     // All other headers of the 101 are forwarded, Sec-WebSocket-* too; Connection and Upgrade are set for each client.
     let mut headers = rewrite::end_to_end(&parts.headers);
     headers.remove(header::CONTENT_LENGTH);
@@ -190,7 +190,7 @@ impl HandshakeError {
             | HandshakeError::ConnectTimeout
             | HandshakeError::Timeout(_)
             | HandshakeError::Abandoned(_)
-            | HandshakeError::UnexpectedStream => None,
+            | HandshakeError::ForeignStream => None,
         }
     }
 
@@ -215,9 +215,9 @@ impl HandshakeError {
                 RefusalReason::HandshakeTimeout,
                 "the backend did not answer in time",
             ),
-            HandshakeError::UnexpectedStream => Refusal::new(
+            HandshakeError::ForeignStream => Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                RefusalReason::UnexpectedStream,
+                RefusalReason::ForeignStream,
                 "internal error",
             ),
         }
@@ -280,8 +280,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeaderCaseWriter<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderCaseWriter<S> {
-    /// Rewrites the head in the first write. hyper passes the whole head at once because this stream supports no
-    /// vectored writes, and it is sent in one write because old servers read a head with one `recv`.
+    /// Rewrites the head in the first write. hyper passes the whole head in one call, because this stream does not
+    /// support vectored writes. The head is then sent by one call too, because some old servers read it by a single
+    /// `recv`.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
@@ -324,7 +325,7 @@ fn canonicalise(head: &mut [u8]) {
     }
 }
 
-/// RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440, and common practice.
+/// The header names that Lockgate sets, in the case of RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440 and common practice.
 const CANONICAL: [&str; 14] = [
     "Client-Cert",
     "Connection",

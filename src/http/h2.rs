@@ -167,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            match it.poll_drain(cx) {
+            match it.poll_write_out(cx) {
                 // The connection sees the error at once, and ends.
                 Poll::Ready(Err(error)) if polled.is_pending() => it.failed = Some(error),
                 _ => return polled,
@@ -189,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
     }
 
     /// Writes the buffered bytes to the stream and flushes it. The buffer is freed when it is empty or on an error.
-    fn poll_drain(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write_out(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.pending.len() {
             let rest = &self.pending[self.sent..];
             match ready!(Pin::new(&mut self.io).poll_write(cx, rest)) {
@@ -244,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
         let mut it = self.lock();
         it.failed()?;
         if it.pending.len() >= MAX_PENDING {
-            ready!(it.poll_drain(cx))?;
+            ready!(it.poll_write_out(cx))?;
         }
         let mut free = MAX_PENDING - it.pending.len();
         let mut taken = 0;
@@ -270,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let mut it = self.lock();
         it.failed()?;
-        ready!(it.poll_drain(cx))?;
+        ready!(it.poll_write_out(cx))?;
         Pin::new(&mut it.io).poll_shutdown(cx)
     }
 }

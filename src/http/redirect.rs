@@ -56,7 +56,7 @@ fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
         .tls
         .issued
         .key_authorization(token)?;
-    context.metrics.challenge_answered();
+    context.metrics.count_challenge();
     let mut response = Response::new(text(key_authorization));
     let kind = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

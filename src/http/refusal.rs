@@ -91,7 +91,7 @@ pub(crate) enum RefusalReason {
     /// `Transfer-Encoding` is not exactly `chunked`.
     TransferEncoding,
     /// An internal error: the upgraded stream has an unexpected type.
-    UnexpectedStream,
+    ForeignStream,
     /// A handshake with a body.
     UpgradeBody,
     /// The client's handshake is malformed.
@@ -118,6 +118,7 @@ pub(crate) enum NoResponse {
 // === impl Refusal ===
 
 impl Refusal {
+    /// Creates a refusal without further headers; `text` is the body for the client.
     pub(crate) fn new(
         status: StatusCode,
         why: RefusalReason,
@@ -131,12 +132,12 @@ impl Refusal {
         }
     }
 
-    /// 400.
+    /// Creates a 400 refusal.
     pub(crate) fn bad(why: RefusalReason, text: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(StatusCode::BAD_REQUEST, why, text)
     }
 
-    /// 426 (RFC 9110 §15.5.22): the response names the protocol that the route requires.
+    /// Creates a 426 refusal, whose response names the protocol that the route requires (RFC 9110 §15.5.22).
     pub(crate) fn upgrade_required(why: RefusalReason, text: &'static str) -> Self {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, why, text).with(
             header::SEC_WEBSOCKET_VERSION,
@@ -144,7 +145,7 @@ impl Refusal {
         )
     }
 
-    /// 503 with the time after which a retry is useful.
+    /// Creates a 503 refusal with the time after which a retry is useful.
     pub(crate) fn unavailable(why: RefusalReason, text: &'static str) -> Self {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why, text)
             .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
@@ -158,7 +159,7 @@ impl Refusal {
         )
     }
 
-    /// 502 for a backend that gave no response. The text contains nothing about the internal network.
+    /// Creates a 502 refusal for a backend that gave no response. The text contains nothing about the internal network.
     pub(crate) fn no_response(cause: NoResponse) -> Self {
         let (why, text) = match cause {
             NoResponse::Tls => (
@@ -171,6 +172,7 @@ impl Refusal {
         Refusal::new(StatusCode::BAD_GATEWAY, why, text)
     }
 
+    /// Adds a header, which replaces an earlier one.
     pub(crate) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
         self.header = Some(Box::new((name, value)));
         self
@@ -204,7 +206,7 @@ impl Refusal {
 impl From<Unavailable> for Refusal {
     fn from(unavailable: Unavailable) -> Self {
         let text = match unavailable {
-            Unavailable::None => "no backend is available",
+            Unavailable::NoBackend => "no backend is available",
             Unavailable::Unresolved => "no backend is known, try again later",
             Unavailable::Down => "all backends are down, try again later",
             Unavailable::Full | Unavailable::QueueFull | Unavailable::QueueWait => {
@@ -266,7 +268,7 @@ impl RefusalReason {
             RefusalReason::Trace => "trace",
             RefusalReason::TransferCoding => "transfer-coding",
             RefusalReason::TransferEncoding => "transfer-encoding",
-            RefusalReason::UnexpectedStream => "foreign-stream",
+            RefusalReason::ForeignStream => "foreign-stream",
             RefusalReason::UpgradeBody => "upgrade-body",
             RefusalReason::Handshake(error) => error.as_str(),
             RefusalReason::Bad101(error) => error.as_str(),

@@ -131,8 +131,8 @@ impl AccessRecord {
         };
         let why = why.map(RefusalReason::as_str);
         match why {
-            Some(why) => context.metrics.refused(status, why),
-            None => context.metrics.request(status),
+            Some(why) => context.metrics.count_refusal(status, why),
+            None => context.metrics.count_request(status),
         }
         context.access.request(&RequestRecord {
             client: self.client,

@@ -102,7 +102,7 @@ impl<'a> Attempts<'a> {
         let lease = acquired.inspect_err(|why| {
             if why.is_full() {
                 self.metrics
-                    .admission_refused(self.route.pool.name(), why.as_str());
+                    .count_admission_refusal(self.route.pool.name(), why.as_str());
             }
         })?;
         if self.queued && self.route.draining.load(Ordering::Relaxed) {
@@ -155,7 +155,7 @@ impl<'a> Attempts<'a> {
             return None;
         }
         let lease = self.acquire_until(self.retry_deadline).await.ok()?;
-        self.metrics.retried(self.route.pool.name());
+        self.metrics.count_retry(self.route.pool.name());
         Some(lease)
     }
 
@@ -166,7 +166,7 @@ impl<'a> Attempts<'a> {
             Some(lease) => lease,
             None => {
                 self.queued = true;
-                let _waiting = self.metrics.waiting(pool.name());
+                let _waiting_gauge = self.metrics.waiting_gauge(pool.name());
                 acquired.await
             }
         }

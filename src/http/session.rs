@@ -127,7 +127,12 @@ impl PendingSession {
         }
         drop(gateway);
         let opened = Instant::now();
-        let guards = (context.metrics.session(), self.lease, self.permit, guard);
+        let guards = (
+            context.metrics.session_gauge(),
+            self.lease,
+            self.permit,
+            guard,
+        );
         let record = handle.record().clone();
         context.access.opened(&record);
         let flow = context.metrics.live_sessions().clone();
@@ -143,7 +148,7 @@ impl PendingSession {
         let relay = Box::pin(splice::run(legs, self.limits, handle, flow));
         async move {
             let end = session_end(&relay.await, opened);
-            context.metrics.session_closed(&end);
+            context.metrics.record_session_end(&end);
             context.access.closed(&record, &end);
             drop(guards);
         }

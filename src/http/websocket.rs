@@ -87,7 +87,7 @@ pub(crate) async fn open(
             return Ok(Response::from_parts(parts, body));
         }
     };
-    context.metrics.handshake(rc.started.elapsed());
+    context.metrics.record_handshake(rc.started.elapsed());
     rc.record.is_session = true;
     outbound.token.select_echo(&mut agreed, &mut headers);
     rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut headers);

@@ -13,12 +13,12 @@ pub(crate) enum Command {
     Reload(oneshot::Sender<Result<String, ReloadError>>),
     /// Offers a takeover. Replies with the name of the socket to which the successor must connect, or with the error.
     HandOver(oneshot::Sender<Result<String, OfferError>>),
-    /// Starts (`true`) or ends (`false`) the drain of a route or backend. Replies with the effect, or with the error.
-    Drain(
-        DrainTarget,
-        bool,
-        oneshot::Sender<Result<DrainReport, DrainError>>,
-    ),
+    /// Starts or ends the drain of a route or backend. Replies with the effect, or with the error.
+    Drain {
+        target: DrainTarget,
+        action: DrainAction,
+        reply: oneshot::Sender<Result<DrainReport, DrainError>>,
+    },
     /// Requests the status of the certificates.
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
     /// Orders a new certificate for this host now. Replies with the error, if any.
@@ -34,6 +34,13 @@ pub enum DrainTarget {
     Backend(Box<str>),
 }
 
+/// What a command does with a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DrainAction {
+    Start,
+    End,
+}
+
 /// The effect of a drain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct DrainReport {
@@ -41,6 +48,15 @@ pub(crate) struct DrainReport {
     pub closing: usize,
     /// Pools without a backend that accepts new sessions.
     pub pools_without_backend: Vec<Arc<str>>,
+}
+
+/// The effect of a reload that applied a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReloadReport {
+    /// The number of sessions that will be closed, because their route or backend was removed.
+    pub closing: usize,
+    /// Changed keys that require a restart.
+    pub restart_keys: Vec<&'static str>,
 }
 
 /// Why a reload changed nothing.
@@ -87,7 +103,7 @@ pub(crate) enum RenewalError {
         managed: Vec<Box<str>>,
     },
     #[error(
-        "another process orders the certificates in this folder: send the command to that process"
+        "another process orders the certificates in this directory: send the command to that process"
     )]
     OtherProcess,
     #[error(
@@ -242,6 +258,27 @@ pub struct CertificateStatus {
     pub error: Option<String>,
 }
 
+// === impl ReloadReport ===
+
+impl fmt::Display for ReloadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("configuration applied")?;
+        match self.closing {
+            0 => {}
+            1 => f.write_str("; closing 1 session whose route or backend was removed")?,
+            n => write!(
+                f,
+                "; closing {n} sessions whose route or backend was removed"
+            )?,
+        }
+        if !self.restart_keys.is_empty() {
+            let keys = self.restart_keys.join(", ");
+            write!(f, "; these changed keys require a restart: {keys}")?;
+        }
+        Ok(())
+    }
+}
+
 // === impl DrainTarget ===
 
 impl fmt::Display for DrainTarget {
@@ -257,5 +294,26 @@ fn managed_names(names: &[Box<str>]) -> String {
     match names {
         [] => "no name has one".to_owned(),
         names => format!("these are: {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reload_report_counts_one_session_in_the_singular() {
+        let text = |closing, restart_keys: &[&'static str]| {
+            let restart_keys = restart_keys.to_vec();
+            let report = ReloadReport {
+                closing,
+                restart_keys,
+            };
+            report.to_string()
+        };
+        assert_eq!(text(0, &[]), "configuration applied");
+        assert!(text(1, &[]).ends_with("; closing 1 session whose route or backend was removed"));
+        assert!(text(2, &[]).ends_with("; closing 2 sessions whose route or backend was removed"));
+        assert!(text(0, &["acme", "server.log"]).ends_with("a restart: acme, server.log"));
     }
 }

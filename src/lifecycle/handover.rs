@@ -141,7 +141,7 @@ impl HandoverOffer {
         })
     }
 
-    /// Taking this claim before a process has connected withdraws the offer.
+    /// Returns the claim of the offer. Taking it before a process has connected withdraws the offer.
     pub(crate) fn claim(&self) -> HandoverClaim {
         self.claim.clone()
     }

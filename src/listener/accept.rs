@@ -52,7 +52,7 @@ pub(crate) async fn accept<F>(
             Ok((stream, peer)) => match limiter.try_acquire() {
                 Some(permit) => tasks.spawn(serve(stream, peer, permit)),
                 None => {
-                    metrics.connection_failed(Exhausted::Permits.as_str());
+                    metrics.count_connection_failure(Exhausted::Permits.as_str());
                     if let Some(suppressed) = full.allow() {
                         warn!(
                             suppressed,
@@ -70,7 +70,7 @@ pub(crate) async fn accept<F>(
                          LimitNOFILE (systemd) or ulimit -n"
                     );
                 }
-                metrics.connection_failed(Exhausted::Descriptors.as_str());
+                metrics.count_connection_failure(Exhausted::Descriptors.as_str());
                 drop(spare.take());
                 let refused = timeout(ACCEPT_BACKOFF, listener.accept()).await;
                 drop(refused);

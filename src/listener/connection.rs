@@ -84,7 +84,7 @@ impl ConnectionHandler {
         .unwrap_or(Err(AcceptError::Deadline));
         drop(gateway);
         match result {
-            Ok((AcceptOutcome::AcmeValidated, ..)) => self.http.metrics.challenge_answered(),
+            Ok((AcceptOutcome::AcmeValidated, ..)) => self.http.metrics.count_challenge(),
             Ok((AcceptOutcome::Client(accepted), (client, local), per_ip)) => {
                 // Boxed, so that an idle connection does not keep the memory of the handshake's state.
                 let guard = Box::new((permit, per_ip));
@@ -167,7 +167,7 @@ impl ConnectionHandler {
     }
 
     fn reject(&self, from: SocketAddr, error: &AcceptError) {
-        self.http.metrics.connection_failed(error.as_str());
+        self.http.metrics.count_connection_failure(error.as_str());
         debug!(client = %from.ip().to_canonical(), error = %ErrorChain(error), "connection rejected");
     }
 }

@@ -69,7 +69,7 @@ impl ConnectionLimiter {
         let permit = self.permits.clone().try_acquire_owned().ok()?;
         Some(ConnectionPermit {
             _permit: permit,
-            _gauge: self.metrics.connection(),
+            _gauge: self.metrics.connection_gauge(),
         })
     }
 

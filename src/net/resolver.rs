@@ -124,6 +124,7 @@ impl Resolver {
         }
     }
 
+    /// Creates the error of a name that neither the hosts file nor DNS resolves.
     pub(crate) fn unknown(&self, reason: NetError) -> ResolveError {
         ResolveError::Unknown {
             hosts: self.0.hosts.clone(),
@@ -131,6 +132,10 @@ impl Resolver {
         }
     }
 
+    /// Returns the DNS servers.
+    ///
+    /// # Errors
+    /// Fails if the system configures none.
     pub(crate) fn servers<'a>(
         &self,
         files: &'a ResolverFiles,
@@ -147,6 +152,7 @@ impl Resolver {
 // === impl ResolverInner ===
 
 impl ResolverInner {
+    /// Returns the content of the hosts file and of the list of DNS servers, which is read again after a change.
     pub(crate) fn files(&self) -> Arc<ResolverFiles> {
         let stamp = [&self.hosts, &self.servers].map(|file| stamp(file));
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,6 +186,7 @@ impl ResolverFiles {
         }
     }
 
+    /// Returns the addresses that the hosts file has for the name.
     pub(crate) fn lookup_hosts_file(&self, name: &Name) -> Vec<IpAddr> {
         [RecordType::A, RecordType::AAAA]
             .into_iter()

@@ -62,6 +62,7 @@ impl HttpsClient {
         }
     }
 
+    /// Sends a request and returns the whole response. Remembers the `Retry-After` of a 429 or 503.
     pub(crate) async fn send(
         &self,
         request: Request<Bytes>,

@@ -9,6 +9,18 @@ use std::{
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
 
+/// Runs `run` and returns the lines that it logs.
+pub(crate) fn logged(run: impl FnOnce()) -> String {
+    let memory = Memory::default();
+    let writer = memory.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, run);
+    memory.text()
+}
+
 // === impl Memory ===
 
 impl Memory {

@@ -281,6 +281,24 @@ pub fn close_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
+/// Going away (RFC 6455 §7.4.1).
+pub const GOING_AWAY: u16 = 1001;
+
+/// Protocol error (RFC 6455 §7.4.1).
+pub const PROTOCOL_ERROR: u16 = 1002;
+
+/// No status (RFC 6455 §7.4.1): never sent on the wire; passing it as the code produces a Close without a code.
+pub const NO_STATUS: u16 = 1005;
+
+/// Invalid payload data (RFC 6455 §7.4.1).
+pub const INVALID_PAYLOAD: u16 = 1007;
+
+/// Policy violation (RFC 6455 §7.4.1).
+pub const POLICY_VIOLATION: u16 = 1008;
+
+/// Message too big (RFC 6455 §7.4.1).
+pub const MESSAGE_TOO_BIG: u16 = 1009;
+
 /// The first reserved bit, as a value of [`FrameHeader::rsv`].
 pub const RSV1: u8 = 0b100;
 

@@ -5,7 +5,8 @@
 //! are small.
 
 use crate::proto::frame::{
-    BadHeader, FrameHeader, MAX_CONTROL_PAYLOAD_LEN, Opcode, RSV1, apply_mask, close_code_allowed,
+    self, BadHeader, FrameHeader, MAX_CONTROL_PAYLOAD_LEN, Opcode, RSV1, apply_mask,
+    close_code_allowed,
 };
 use thiserror::Error;
 
@@ -404,10 +405,10 @@ impl Violation {
     /// that does not match its type, otherwise 1002 (RFC 6455 §7.4.1).
     pub fn close_code(self) -> u16 {
         match self {
-            Violation::FrameTooBig | Violation::MessageTooBig => 1009,
-            Violation::TooManyFragments => 1008,
-            Violation::BadDeflate => 1007,
-            _ => 1002,
+            Violation::FrameTooBig | Violation::MessageTooBig => frame::MESSAGE_TOO_BIG,
+            Violation::TooManyFragments => frame::POLICY_VIOLATION,
+            Violation::BadDeflate => frame::INVALID_PAYLOAD,
+            _ => frame::PROTOCOL_ERROR,
         }
     }
 

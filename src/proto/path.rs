@@ -214,7 +214,7 @@ fn is_dots(text: &str) -> bool {
     matches!(text, "." | "..")
 }
 
-/// RFC 3986 §2.3
+/// Returns whether the octet is unreserved (RFC 3986 §2.3).
 fn is_unreserved(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
 }

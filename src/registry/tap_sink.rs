@@ -3,8 +3,8 @@
 
 use crate::{
     observe::access::record::SessionRecord,
-    proto::{frame::Opcode, frame_tracker::Role},
-    registry::filter::SessionFilter,
+    proto::frame::Opcode,
+    registry::{LegSide, filter::SessionFilter},
 };
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ pub struct TappedFrame {
     /// The time at which its last byte was read.
     pub at: SystemTime,
     /// The leg that sent the frame.
-    pub from: Role,
+    pub from: LegSide,
     /// The opcode; for a continuation frame, that of its message if known.
     pub kind: Opcode,
     /// True for a continuation frame.
@@ -234,6 +234,7 @@ impl SessionTaps {
         sinks.clone()
     }
 
+    /// Attaches a tap, unless it is attached already.
     pub(crate) fn add(&self, sink: &Arc<TapSink>) {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         if !sinks.iter().any(|other| Arc::ptr_eq(other, sink)) {
@@ -242,6 +243,7 @@ impl SessionTaps {
         }
     }
 
+    /// Detaches a tap.
     pub(crate) fn remove(&self, removed: &Arc<TapSink>) {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         let before = sinks.len();

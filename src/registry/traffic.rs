@@ -47,11 +47,13 @@ pub struct AtomicRtt(AtomicU32);
 // === impl TrafficCounters ===
 
 impl TrafficCounters {
+    /// Publishes the counts of both directions for readers in other tasks.
     pub(crate) fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
         self.from_client.publish(from_client);
         self.from_backend.publish(from_backend);
     }
 
+    /// Returns the traffic from the client and from the backend.
     pub(crate) fn read(&self) -> (Traffic, Traffic) {
         (self.from_client.read(), self.from_backend.read())
     }

@@ -115,6 +115,7 @@ impl Rule {
         })
     }
 
+    /// Returns how the path pattern matches a decoded path; `None` if it does not.
     pub(crate) fn match_path(&self, path: &str) -> Option<PathRank> {
         match &self.path {
             PathPattern::Exact(exact) => (path == &**exact).then_some(PathRank::Exact),

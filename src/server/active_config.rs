@@ -125,7 +125,7 @@ impl ActiveConfig {
 
     /// Makes `config` the current configuration. Returns its changed keys that require a restart.
     pub(crate) fn replace(&mut self, config: Config) -> &[&'static str] {
-        self.restart_keys = restart_required(&self.startup, &config, self.source.dev.is_some());
+        self.restart_keys = restart_keys(&self.startup, &config, self.source.dev.is_some());
         self.contents = contents(&config);
         self.rejected_files.clear();
         self.config = config;
@@ -140,6 +140,7 @@ impl ActiveConfig {
         self.rejected_files = rejected.files;
     }
 
+    /// Returns the status as `lockgate status` displays it.
     pub(crate) fn status(&self) -> ConfigStatus {
         let file = self.config.sources.first();
         ConfigStatus {
@@ -183,7 +184,7 @@ fn contents(config: &Config) -> Vec<Option<Vec<u8>>> {
 }
 
 /// Returns the changed keys that require a restart, because they are used at startup only.
-fn restart_required(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
+fn restart_keys(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
     let (old_server, new_server) = (&old.server, &new.server);
     let (old_limits, new_limits) = (&old.limits, &new.limits);
     let keys = [

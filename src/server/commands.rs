@@ -2,7 +2,7 @@
 
 use crate::{
     http::context::Context,
-    lifecycle::command::{DrainError, DrainReport, DrainTarget},
+    lifecycle::command::{DrainAction, DrainError, DrainReport, DrainTarget},
     registry::SessionTarget,
     server::drain::{DrainPacing, Drains},
 };
@@ -14,16 +14,16 @@ pub(crate) fn drain_target(
     context: &Arc<Context>,
     drains: &Drains,
     target: &DrainTarget,
-    draining: bool,
+    action: DrainAction,
 ) -> Result<DrainReport, DrainError> {
     let gateway = context.live.snapshot();
-    if !gateway.drain(target, draining) {
+    if !gateway.drain(target, action == DrainAction::Start) {
         return Err(match target {
             DrainTarget::Route(name) => DrainError::UnknownRoute(name.clone()),
             DrainTarget::Backend(address) => DrainError::UnknownBackend(address.clone()),
         });
     }
-    if !draining {
+    if action == DrainAction::End {
         info!(%target, "drain undone by order; accepting new sessions again");
         return Ok(DrainReport::default());
     }

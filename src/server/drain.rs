@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Drains {
     /// The number of sessions that still have to be closed.
-    waiting: Arc<AtomicU64>,
+    pending_closes: Arc<AtomicU64>,
     /// Cancels the running drains.
     cancelled: CancellationToken,
 }
@@ -81,7 +81,7 @@ impl Drains {
         pacing: DrainPacing,
         must_close: F,
     ) -> impl Future<Output = ()> + Send + use<F> {
-        let count = PendingCloses::new(self.waiting.clone(), sessions.len());
+        let count = PendingCloses::new(self.pending_closes.clone(), sessions.len());
         let cancelled = self.cancelled.clone();
         async move {
             tokio::select! {
@@ -98,8 +98,8 @@ impl Drains {
     }
 
     /// Returns the number of sessions that still have to be closed.
-    pub(crate) fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+    pub(crate) fn pending_closes(&self) -> u64 {
+        self.pending_closes.load(Ordering::Relaxed)
     }
 }
 
@@ -132,26 +132,30 @@ fn slot(sessions: usize, pacing: DrainPacing) -> Duration {
 
 /// The remaining closes of one drain, as a part of the count of all drains; subtracts them on drop.
 struct PendingCloses {
-    waiting: Arc<AtomicU64>,
+    pending_closes: Arc<AtomicU64>,
     remaining: u64,
 }
 
 impl PendingCloses {
-    fn new(waiting: Arc<AtomicU64>, remaining: usize) -> Self {
+    fn new(pending_closes: Arc<AtomicU64>, remaining: usize) -> Self {
         let remaining = remaining as u64;
-        waiting.fetch_add(remaining, Ordering::Relaxed);
-        PendingCloses { waiting, remaining }
+        pending_closes.fetch_add(remaining, Ordering::Relaxed);
+        PendingCloses {
+            pending_closes,
+            remaining,
+        }
     }
 
     fn decrement(&mut self) {
         self.remaining -= 1;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.pending_closes.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for PendingCloses {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(self.remaining, Ordering::Relaxed);
+        self.pending_closes
+            .fetch_sub(self.remaining, Ordering::Relaxed);
     }
 }
 
@@ -216,7 +220,7 @@ mod tests {
             let drains = Drains::default();
             let all = sessions.matching(|_| true);
             drains.close(all, pacing, |_| true, &Tasks::default());
-            assert_eq!(drains.waiting(), count as u64);
+            assert_eq!(drains.pending_closes(), count as u64);
             let mut before = 0;
             let mut closes = vec![];
             // One second more, because timers are rounded to milliseconds.
@@ -225,9 +229,9 @@ mod tests {
                 let now = ordered_count(&handles);
                 closes.push(now - before);
                 before = now;
-                assert_eq!(now as u64 + drains.waiting(), count as u64);
+                assert_eq!(now as u64 + drains.pending_closes(), count as u64);
             }
-            assert_eq!((before, drains.waiting()), (count, 0));
+            assert_eq!((before, drains.pending_closes()), (count, 0));
             let peak = *closes.iter().max().unwrap();
             assert!(peak <= count / seconds + 2, "{closes:?}");
         }
@@ -246,13 +250,16 @@ mod tests {
                 .await
                 .is_err()
         );
-        assert_eq!(drains.waiting(), 0);
+        assert_eq!(drains.pending_closes(), 0);
         let closed = ordered_count(&handles);
         assert!((9..=10).contains(&closed), "{closed}");
         let cancelled = closing(&drains);
-        assert_eq!(drains.waiting(), 100);
+        assert_eq!(drains.pending_closes(), 100);
         drains.cancel();
         cancelled.await;
-        assert_eq!((drains.waiting(), ordered_count(&handles)), (0, closed));
+        assert_eq!(
+            (drains.pending_closes(), ordered_count(&handles)),
+            (0, closed)
+        );
     }
 }

@@ -42,17 +42,26 @@ pub(crate) struct Listeners {
     https_port: Arc<AtomicU16>,
 }
 
-/// The protocol of a listener.
+/// The kind of a listener, by the key of `[server]` that has its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListenerKind {
     Https,
     Http,
+    Admin,
+    Metrics,
 }
 
-/// A bound socket, identified by its kind and configured address.
+/// The protocol of a listener that [`BoundListener`] accepts connections on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Https,
+    Http,
+}
+
+/// A bound socket, identified by its protocol and configured address.
 #[derive(Debug)]
 pub(crate) struct BoundListener {
-    kind: ListenerKind,
+    protocol: Protocol,
     configured: SocketAddr,
     /// The address with the actual port.
     address: SocketAddr,
@@ -72,12 +81,12 @@ pub(crate) struct Capacity {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be bound.
-    #[error("cannot listen on {address} ({key}, or {flag}): {hint}")]
+    #[error("cannot listen on {address} ({key}{}): {hint}", or_flag(.flag))]
     Bind {
         /// The configuration key of the address.
         key: &'static str,
-        /// The command-line flag of the address.
-        flag: &'static str,
+        /// The command-line flag of the address, if there is one.
+        flag: Option<&'static str>,
         /// The configured address.
         address: String,
         /// The likely cause or remedy.
@@ -104,15 +113,21 @@ impl Listeners {
     /// first error.
     pub(crate) fn bind(server: &Server, inherited: &mut Inherited) -> Result<Self, StartError> {
         let bound = BoundListener::bind_missing(server, &[], inherited)?;
-        let admin = bind_admin("admin", &server.admin, inherited)?;
+        let admin = bind_admin(ListenerKind::Admin, &server.admin, inherited)?;
         let metrics = match &server.metrics {
-            Some(address) => bind_admin("metrics", &AdminAddress::Tcp(address.value), inherited)?,
+            Some(address) => {
+                let address = AdminAddress::Tcp(address.value);
+                bind_admin(ListenerKind::Metrics, &address, inherited)?
+            }
             None => None,
         };
         let mut admin_status = Vec::new();
-        for (kind, bound) in [("admin", &admin), ("metrics", &metrics)] {
+        for (kind, bound) in [
+            (ListenerKind::Admin, &admin),
+            (ListenerKind::Metrics, &metrics),
+        ] {
             admin_status.extend(bound.iter().map(|bound| ListenerStatus {
-                kind,
+                kind: kind.as_str(),
                 address: listener::address(bound),
             }));
         }
@@ -152,7 +167,7 @@ impl Listeners {
         tasks: &Tasks,
     ) {
         let mut bound = self.bound.iter();
-        let https = bound.find(|it| it.kind == ListenerKind::Https);
+        let https = bound.find(|it| it.protocol == Protocol::Https);
         let port = https.map_or(443, |it| it.address.port());
         self.https_port.store(port, Ordering::Relaxed);
         for listener in &mut self.bound {
@@ -211,8 +226,8 @@ impl Listeners {
     /// addresses the other process finds the admin and metrics sockets.
     pub(crate) fn inheritable_fds(&self, server: &Server) -> io::Result<Vec<PassedFd>> {
         let passed =
-            |kind: &str, address: String, socket: BorrowedFd<'_>| -> io::Result<PassedFd> {
-                let kind = kind.to_owned();
+            |kind: ListenerKind, address: String, socket: BorrowedFd<'_>| -> io::Result<PassedFd> {
+                let kind = kind.as_str().to_owned();
                 let descriptor = socket.try_clone_to_owned()?;
                 Ok(PassedFd {
                     label: FdLabel { kind, address },
@@ -223,7 +238,7 @@ impl Listeners {
         for listener in &self.bound {
             let address = listener.configured.to_string();
             descriptors.push(passed(
-                listener.kind.as_str(),
+                listener.protocol.listener_kind(),
                 address,
                 listener.socket.as_fd(),
             )?);
@@ -231,11 +246,11 @@ impl Listeners {
         let metrics_address = server.metrics.as_ref().map(|it| it.value.to_string());
         for (kind, bound, address) in [
             (
-                "admin",
+                ListenerKind::Admin,
                 &self.admin,
                 Some(listener::describe(&server.admin)),
             ),
-            ("metrics", &self.metrics, metrics_address),
+            (ListenerKind::Metrics, &self.metrics, metrics_address),
         ] {
             if let (Some(bound), Some(address)) = (bound, address) {
                 descriptors.push(passed(kind, address, bound.as_fd())?);
@@ -256,13 +271,13 @@ impl BoundListener {
         inherited: &mut Inherited,
     ) -> Result<Vec<BoundListener>, StartError> {
         let addresses = addresses(server);
-        let missing =
-            addresses.filter(|(kind, address)| !existing.iter().any(|it| it.is(*kind, address)));
-        let bound = missing.map(|(kind, address)| {
-            let socket = bind_one(kind.as_str(), address, inherited)?;
+        let missing = addresses
+            .filter(|(protocol, address)| !existing.iter().any(|it| it.is(*protocol, address)));
+        let bound = missing.map(|(protocol, address)| {
+            let socket = bind_one(protocol.listener_kind(), address, inherited)?;
             let configured = address.value.0;
             Ok(BoundListener {
-                kind,
+                protocol,
                 configured,
                 address: socket.local_addr().unwrap_or(configured),
                 socket: Arc::new(socket),
@@ -275,7 +290,7 @@ impl BoundListener {
 
     /// Returns whether `server` has its address.
     fn is_configured(&self, server: &Server) -> bool {
-        addresses(server).any(|(kind, address)| self.is(kind, address))
+        addresses(server).any(|(protocol, address)| self.is(protocol, address))
     }
 
     /// Starts the accept loop, which runs until [`BoundListener::close`] or shutdown. Does nothing if it is already
@@ -294,8 +309,8 @@ impl BoundListener {
         let limiter = handler.limiter.clone();
         let (handler, metrics, closed) = (handler.clone(), metrics.clone(), self.closed.clone());
         let connection_tasks = tasks.clone();
-        match self.kind {
-            ListenerKind::Https => {
+        match self.protocol {
+            Protocol::Https => {
                 let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
                     handler.clone().serve_tls(tcp, from, permit)
                 };
@@ -308,7 +323,7 @@ impl BoundListener {
                     serve,
                 ));
             }
-            ListenerKind::Http => {
+            Protocol::Http => {
                 let https_port = https_port.clone();
                 let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
                     let https_port = https_port.load(Ordering::Relaxed);
@@ -333,23 +348,56 @@ impl BoundListener {
 
     fn status(&self) -> ListenerStatus {
         ListenerStatus {
-            kind: self.kind.as_str(),
+            kind: self.protocol.listener_kind().as_str(),
             address: self.address.to_string(),
         }
     }
 
-    fn is(&self, kind: ListenerKind, address: &Located<ListenAddress>) -> bool {
-        self.kind == kind && self.configured == address.value.0
+    fn is(&self, protocol: Protocol, address: &Located<ListenAddress>) -> bool {
+        self.protocol == protocol && self.configured == address.value.0
     }
 }
 
 // === impl ListenerKind ===
 
 impl ListenerKind {
+    /// Returns the word for status and handover messages.
     fn as_str(self) -> &'static str {
         match self {
             ListenerKind::Https => "https",
             ListenerKind::Http => "http",
+            ListenerKind::Admin => "admin",
+            ListenerKind::Metrics => "metrics",
+        }
+    }
+
+    /// Returns the configuration key of the address.
+    fn config_key(self) -> &'static str {
+        match self {
+            ListenerKind::Https => "server.https",
+            ListenerKind::Http => "server.http",
+            ListenerKind::Admin => "server.admin",
+            ListenerKind::Metrics => "server.metrics",
+        }
+    }
+
+    /// Returns the command-line flag of the address, if there is one.
+    fn flag(self) -> Option<&'static str> {
+        match self {
+            ListenerKind::Https => Some("--listen"),
+            ListenerKind::Admin => Some("--admin"),
+            ListenerKind::Http | ListenerKind::Metrics => None,
+        }
+    }
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    fn listener_kind(self) -> ListenerKind {
+        match self {
+            Protocol::Https => ListenerKind::Https,
+            Protocol::Http => ListenerKind::Http,
         }
     }
 }
@@ -384,26 +432,23 @@ impl Capacity {
     }
 }
 
-fn addresses(server: &Server) -> impl Iterator<Item = (ListenerKind, &Located<ListenAddress>)> {
+fn addresses(server: &Server) -> impl Iterator<Item = (Protocol, &Located<ListenAddress>)> {
     let https = server
         .https
         .iter()
-        .map(|address| (ListenerKind::Https, address));
-    let http = server
-        .http
-        .iter()
-        .map(|address| (ListenerKind::Http, address));
+        .map(|address| (Protocol::Https, address));
+    let http = server.http.iter().map(|address| (Protocol::Http, address));
     https.chain(http)
 }
 
 /// Returns the inherited listener for an address of `server.KIND`, or binds the address.
 fn bind_one(
-    kind: &'static str,
+    kind: ListenerKind,
     address: &Located<ListenAddress>,
     inherited: &mut Inherited,
 ) -> Result<TcpListener, StartError> {
     let configured = address.value.0.to_string();
-    let bound = match inherited.take_tcp(kind, &configured) {
+    let bound = match inherited.take_tcp(kind.as_str(), &configured) {
         Some(listener) => listener
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(listener)),
@@ -414,12 +459,12 @@ fn bind_one(
 
 /// Does the same as [`bind_one`] for `server.admin` and `server.metrics`; `None` for "off".
 fn bind_admin(
-    kind: &'static str,
+    kind: ListenerKind,
     address: &AdminAddress,
     inherited: &mut Inherited,
 ) -> Result<Option<Arc<AdminListener>>, StartError> {
     let configured = listener::describe(address);
-    let bound = match inherited.take(kind, &configured) {
+    let bound = match inherited.take(kind.as_str(), &configured) {
         Some(descriptor) => listener::inherit(descriptor, address).map(Some),
         None => listener::bind(address),
     };
@@ -428,8 +473,14 @@ fn bind_admin(
     Ok(bound.map(Arc::new))
 }
 
+/// Returns the flag as an alternative to the key before it.
+fn or_flag(flag: &Option<&str>) -> String {
+    flag.map_or_else(String::new, |flag| format!(", or {flag}"))
+}
+
+/// Creates the error of an address, with the likely cause.
 fn bind_error(
-    kind: &'static str,
+    kind: ListenerKind,
     address: String,
     source: io::Error,
     takeover: bool,
@@ -446,15 +497,9 @@ fn bind_error(
         io::ErrorKind::AddrNotAvailable => "this machine has no such address",
         _ => "the operating system reports an error",
     };
-    let (key, flag) = match kind {
-        "admin" => ("server.admin", "--admin"),
-        "https" => ("server.https", "--listen"),
-        "http" => ("server.http", "--config"),
-        _ => ("server.metrics", "--config"),
-    };
     StartError::Bind {
-        key,
-        flag,
+        key: kind.config_key(),
+        flag: kind.flag(),
         address,
         hint,
         source,

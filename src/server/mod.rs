@@ -279,9 +279,11 @@ impl Server {
                 drop(reply.send(Err(OfferError::Stopping)));
             }
             Command::HandOver(reply) => drop(reply.send(self.offer())),
-            Command::Drain(target, draining, reply) => {
-                drop(reply.send(drain_target(&self.context, &self.drains, &target, draining)))
-            }
+            Command::Drain {
+                target,
+                action,
+                reply,
+            } => drop(reply.send(drain_target(&self.context, &self.drains, &target, action))),
             Command::Certificates(reply) => drop(reply.send(self.certificates())),
             Command::Renew(host, reply) => drop(reply.send(self.renew(&host))),
         }
@@ -318,7 +320,7 @@ impl Server {
             connections_max: self.capacity.connections as u64,
             sessions: metrics.sessions(),
             sessions_max: self.capacity.sessions as u64,
-            closing: self.drains.waiting(),
+            closing: self.drains.pending_closes(),
             config: self.active_config.status(),
             listeners: self.listeners.status(),
             routes: gateway.route_status(),

@@ -2,7 +2,10 @@
 
 use crate::{
     gateway::Gateway,
-    lifecycle::{command::ReloadError, systemd},
+    lifecycle::{
+        command::{ReloadError, ReloadReport},
+        systemd,
+    },
     observe::logging::ErrorChain,
     registry::SessionTarget,
     server::{
@@ -31,7 +34,7 @@ impl Server {
                 ("refused", Err(error))
             }
         };
-        self.context.metrics.reload(outcome);
+        self.context.metrics.count_reload(outcome);
         systemd::ready(&self.listeners.summary());
         result
     }
@@ -114,18 +117,15 @@ impl Server {
             .close(leaving, pacing, must_close, &self.context.tasks);
         let restart_keys = Arc::make_mut(&mut self.active_config)
             .replace(*config)
-            .join(", ");
+            .to_vec();
         info!(closing, "configuration applied");
-        let mut message = match closing {
-            0 => "configuration applied".to_owned(),
-            n => format!(
-                "configuration applied; closing {n} sessions whose route or backend was removed"
-            ),
-        };
         if !restart_keys.is_empty() {
-            warn!(keys = %restart_keys, "changed keys require a restart");
-            message = format!("{message}; these changed keys require a restart: {restart_keys}");
+            warn!(keys = %restart_keys.join(", "), "changed keys require a restart");
         }
-        Ok(Some(message))
+        let report = ReloadReport {
+            closing,
+            restart_keys,
+        };
+        Ok(Some(report.to_string()))
     }
 }

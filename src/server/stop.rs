@@ -8,6 +8,7 @@ use crate::{
         process::Signal,
         systemd,
     },
+    proto::frame::GOING_AWAY,
     server::{Server, drain::DrainPacing, takeover::hand_over},
 };
 use std::{pin::pin, process::id, time::Duration};
@@ -126,9 +127,6 @@ impl Server {
         }
     }
 }
-
-/// "Going away" (RFC 6455 §7.4.1).
-const GOING_AWAY: u16 = 1001;
 
 /// Time after the closing handshake for close_notify, FIN and the lingering close.
 const CLOSE_MARGIN: Duration = Duration::from_millis(1500);

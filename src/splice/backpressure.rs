@@ -1,7 +1,7 @@
 //! Back-pressure of the legs: how many bytes are pending for a leg, and since when it accepts none. Gauges are updated
 //! only on a change.
 
-use crate::observe::metrics::families::SessionMetrics;
+use crate::{observe::metrics::families::SessionMetrics, registry::LegSide};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -76,29 +76,28 @@ impl Backpressure {
             let (bytes, slow) = (leg.bytes, leg.slow);
             leg.observe(now, output);
             if leg.bytes != bytes {
-                gauges.stuck(leg.bytes as i64 - bytes as i64);
+                gauges.add_stuck_bytes(leg.bytes as i64 - bytes as i64);
             }
             if leg.slow != slow {
-                gauges.slow(leg.slow);
+                gauges.track_slow(leg.slow);
             }
         }
         if paused != self.paused {
             self.paused = paused;
-            self.metrics.paused(paused);
+            self.metrics.track_paused(paused);
         }
     }
 
     /// Counts the peer as a slow reader from now on.
-    pub(crate) fn mark_slow(&mut self, is_client: bool) {
-        let (leg, gauges) = if is_client {
-            (&mut self.client, &self.metrics.client)
-        } else {
-            (&mut self.backend, &self.metrics.backend)
+    pub(crate) fn mark_slow(&mut self, leg: LegSide) {
+        let (leg, gauges) = match leg {
+            LegSide::Client => (&mut self.client, &self.metrics.client),
+            LegSide::Backend => (&mut self.backend, &self.metrics.backend),
         };
         // A reload may turn on closing: a peer that is counted already is then found again.
         if !leg.slow {
             leg.slow = true;
-            gauges.slow(true);
+            gauges.track_slow(true);
         }
     }
 }

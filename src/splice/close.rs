@@ -2,7 +2,8 @@
 //! close of a leg.
 
 use crate::{
-    registry::CloseOrder,
+    proto::frame::{GOING_AWAY, NO_STATUS, POLICY_VIOLATION},
+    registry::{CloseOrder, LegSide},
     splice::{
         leg::{Leg, LegIo},
         outcome::{EndReason, Initiator},
@@ -21,13 +22,6 @@ use tokio::{
     io::ReadBuf,
     time::{Instant, timeout},
 };
-
-/// The peer of a leg.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Client,
-    Backend,
-}
 
 // === impl Splice ===
 
@@ -64,12 +58,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         let mut handled = false;
         if let (Some(end), false) = (self.to_backend.ended, self.client_end_handled) {
             self.client_end_handled = true;
-            self.leg_ended(Side::Client, end, now);
+            self.handle_leg_end(LegSide::Client, end, now);
             handled = true;
         }
         if let (Some(end), false) = (self.to_client.ended, self.backend_end_handled) {
             self.backend_end_handled = true;
-            self.leg_ended(Side::Backend, end, now);
+            self.handle_leg_end(LegSide::Backend, end, now);
             handled = true;
         }
         // A leg cannot be written to, and its end is not detected while the other leg is blocked: the wait is bounded.
@@ -90,90 +84,97 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         handled
     }
 
-    /// Decides which leg receives which Close when the leg of `side` has ended.
-    fn leg_ended(&mut self, side: Side, end: LegEnd, now: Instant) {
+    /// Decides which leg receives which Close when `leg` has ended.
+    ///
+    /// | end of `leg` | Close to the other leg | Close to `leg` |
+    /// |---|---|---|
+    /// | Close received | that Close, which the pump has relayed | the answer of the other leg |
+    /// | gone, ping timeout | the code of an earlier Close, otherwise the code of a lost leg | none |
+    /// | the same, inside a frame | none: it would become part of the frame | none |
+    /// | violation | the code of a lost leg, at once | the code of the violation, after its answer or 50 ms |
+    /// | over rate, slow reader | the code of a lost leg, unless `leg` ended inside a frame | 1008, likewise |
+    ///
+    /// The code of a lost leg is `backend_gone_code` to the client and 1001 to the backend.
+    fn handle_leg_end(&mut self, leg: LegSide, end: LegEnd, now: Instant) {
         // `onward` leads from this leg to the other one, `back` from the other one to it.
-        let (onward, back, code) = match side {
-            Side::Backend => (
+        let (onward, back, lost_code) = match leg {
+            LegSide::Backend => (
                 &mut self.to_client,
                 &mut self.to_backend,
                 self.limits.backend_gone_code,
             ),
-            Side::Client => (&mut self.to_backend, &mut self.to_client, GOING_AWAY),
+            LegSide::Client => (&mut self.to_backend, &mut self.to_client, GOING_AWAY),
         };
-        let (why, code) = match end {
-            LegEnd::Closed(code) => (EndReason::Closed, code),
-            LegEnd::Gone | LegEnd::PingTimeout => {
-                let truncated = onward.is_truncated();
-                let why = match end {
-                    LegEnd::PingTimeout => EndReason::PingTimeout,
-                    _ if truncated => EndReason::Truncated,
-                    _ => EndReason::Gone,
-                };
-                // A leg that drops TCP instead of answering a Close still ends the closing handshake: the other leg
-                // receives its own code back.
-                let code = match &self.closing {
-                    Some(ClosingState {
-                        why: EndReason::Closed,
-                        code,
-                        ..
-                    }) => code.unwrap_or(NO_STATUS),
-                    _ => code,
-                };
-                if truncated {
-                    onward.close = None;
-                    back.close = None;
-                } else if !onward.close_sent && onward.close.is_none() {
-                    onward.close = Some(PendingClose {
-                        code,
-                        reason: "".into(),
-                        not_before: now,
-                        between_messages: false,
-                    });
-                }
-                // No Close can follow a truncated frame.
-                (why, (!truncated).then_some(code))
+        // A rate limit or a slow reader, too, may end a leg inside a frame, into which nothing may be inserted.
+        let truncated = onward.is_truncated();
+        let (why, offender_code) = match end {
+            LegEnd::Closed(_) => (EndReason::Closed, None),
+            LegEnd::PingTimeout => (EndReason::PingTimeout, None),
+            LegEnd::Gone if truncated => (EndReason::Truncated, None),
+            LegEnd::Gone => (EndReason::Gone, None),
+            LegEnd::Violation(violation) => (
+                EndReason::Violation(violation),
+                Some(violation.close_code()),
+            ),
+            LegEnd::OverRate => (EndReason::OverRate, Some(POLICY_VIOLATION)),
+            LegEnd::SlowReader => (EndReason::SlowReader, Some(POLICY_VIOLATION)),
+        };
+        let code = if let LegEnd::Closed(code) = end {
+            code
+        } else if let Some(offender_code) = offender_code {
+            if truncated {
+                onward.close = None;
+            } else if !onward.close_sent && onward.close.is_none() {
+                onward.close = Some(PendingClose {
+                    code: lost_code,
+                    reason: "".into(),
+                    not_before: now,
+                    between_messages: false,
+                });
             }
-            LegEnd::Violation(_) | LegEnd::OverRate | LegEnd::SlowReader => {
-                let (why, offender_code) = match end {
-                    LegEnd::Violation(violation) => {
-                        (EndReason::Violation(violation), violation.close_code())
-                    }
-                    LegEnd::OverRate => (EndReason::OverRate, POLICY_VIOLATION),
-                    _ => (EndReason::SlowReader, POLICY_VIOLATION),
-                };
-                // A rate limit or a slow reader may end a leg inside a frame, into which nothing may be inserted.
-                let truncated = onward.is_truncated();
-                if truncated {
-                    onward.close = None;
-                } else if !onward.close_sent && onward.close.is_none() {
-                    onward.close = Some(PendingClose {
-                        code,
-                        reason: "".into(),
-                        not_before: now,
-                        between_messages: false,
-                    });
-                }
-                if !back.close_sent {
-                    // Frames of the other leg may be in flight; its answer or this time limit ends the wait.
-                    let wait = OFFENDER_CLOSE_DELAY.min(self.limits.close_timeout);
-                    back.close = Some(PendingClose {
-                        code: offender_code,
-                        reason: "".into(),
-                        not_before: if truncated { now } else { now + wait },
-                        between_messages: false,
-                    });
-                }
-                (why, Some(offender_code))
+            if !back.close_sent {
+                // Frames of the other leg may be in flight; its answer or this time limit ends the wait.
+                let wait = OFFENDER_CLOSE_DELAY.min(self.limits.close_timeout);
+                back.close = Some(PendingClose {
+                    code: offender_code,
+                    reason: "".into(),
+                    not_before: if truncated { now } else { now + wait },
+                    between_messages: false,
+                });
             }
+            Some(offender_code)
+        } else {
+            // A leg that drops TCP instead of answering a Close still ends the closing handshake: the other leg
+            // receives its own code back.
+            let code = match &self.closing {
+                Some(ClosingState {
+                    why: EndReason::Closed,
+                    code,
+                    ..
+                }) => code.unwrap_or(NO_STATUS),
+                _ => lost_code,
+            };
+            if truncated {
+                onward.close = None;
+                back.close = None;
+            } else if !onward.close_sent && onward.close.is_none() {
+                onward.close = Some(PendingClose {
+                    code,
+                    reason: "".into(),
+                    not_before: now,
+                    between_messages: false,
+                });
+            }
+            // No Close can follow a truncated frame.
+            (!truncated).then_some(code)
         };
         if end == LegEnd::PingTimeout {
-            match side {
-                Side::Client => self.client.broken = true,
-                Side::Backend => self.backend.broken = true,
+            match leg {
+                LegSide::Client => self.client.broken = true,
+                LegSide::Backend => self.backend.broken = true,
             }
         }
-        self.begin_closing(side.into(), why, code, now);
+        self.begin_closing(leg.into(), why, code, now);
     }
 
     fn begin_closing(&mut self, by: Initiator, why: EndReason, code: Option<u16>, now: Instant) {
@@ -234,27 +235,6 @@ fn poll_discard<S: LegIo>(io: &mut S, limit: &mut usize, cx: &mut Context<'_>) -
     }
     Poll::Ready(())
 }
-
-// === impl Side ===
-
-impl From<Side> for Initiator {
-    fn from(side: Side) -> Self {
-        match side {
-            Side::Client => Initiator::Client,
-            Side::Backend => Initiator::Backend,
-        }
-    }
-}
-
-/// RFC 6455 §7.4.1: never sent on the wire; passing it as the code produces a Close without a code.
-const NO_STATUS: u16 = 1005;
-
-/// RFC 6455 §7.4.1: sent to the backend if the client is gone, violates a rule or a limit, or if Lockgate closes the
-/// session by a close order.
-const GOING_AWAY: u16 = 1001;
-
-/// RFC 6455 §7.4.1: policy violation, sent to a client that exceeds its rate and to a slow reader.
-const POLICY_VIOLATION: u16 = 1008;
 
 /// Time that the Close of a violating leg waits for the last frames of the other leg.
 const OFFENDER_CLOSE_DELAY: Duration = Duration::from_millis(50);

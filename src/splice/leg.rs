@@ -73,6 +73,7 @@ impl LegIo for Empty {}
 // === impl Leg ===
 
 impl<S: LegIo> Leg<S> {
+    /// Creates the leg; the liveness timers start at `now`.
     pub(crate) fn new(io: S, now: Instant) -> Self {
         let keepalive = Keepalive::new(now, io.bytes_accepted());
         Leg {

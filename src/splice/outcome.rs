@@ -1,6 +1,9 @@
 //! The outcome of a session. It is not an error type, because every session ends.
 
-use crate::proto::frame_tracker::{FrameCounts, Violation};
+use crate::{
+    proto::frame_tracker::{FrameCounts, Violation},
+    registry::LegSide,
+};
 use tokio::time::Instant;
 
 /// The end of a session, as the access log and the metrics report it.
@@ -69,6 +72,15 @@ impl Initiator {
             Initiator::Backend => "backend",
             Initiator::Lockgate => "lockgate",
             Initiator::Operator => "operator",
+        }
+    }
+}
+
+impl From<LegSide> for Initiator {
+    fn from(leg: LegSide) -> Self {
+        match leg {
+            LegSide::Client => Initiator::Client,
+            LegSide::Backend => Initiator::Backend,
         }
     }
 }

@@ -3,8 +3,11 @@
 
 use crate::{
     observe::metrics::families::SessionMetrics,
-    proto::frame_tracker::{Role, RsvBits},
-    registry::{CloseOrder, SessionHandle},
+    proto::{
+        frame::GOING_AWAY,
+        frame_tracker::{Role, RsvBits},
+    },
+    registry::{CloseOrder, LegSide, SessionHandle},
     splice::{
         backpressure::{Backpressure, LegBackpressure, PendingOutput},
         keepalive::PingPolicy,
@@ -145,8 +148,8 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         }
         if self.handle.taps_changed() {
             let (taps, session) = (self.handle.taps(), self.handle.record());
-            self.to_backend.set_taps(&taps, Role::Client, session);
-            self.to_client.set_taps(&taps, Role::Server, session);
+            self.to_backend.set_taps(&taps, LegSide::Client, session);
+            self.to_client.set_taps(&taps, LegSide::Backend, session);
         }
         if let Some((client, backend)) = self.early.take() {
             let limits = self.limits;
@@ -262,7 +265,9 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             return true;
         }
         if self.idle_deadline().is_some_and(|end| now >= end) {
-            self.close_on_order(EndReason::MaxIdle, CloseOrder::internal(IDLE_CODE), now);
+            // As Jetty and Tomcat send it, because neither peer is at fault. 1008 would report a violation, and Python's
+            // `websockets` would raise an error for it.
+            self.close_on_order(EndReason::MaxIdle, CloseOrder::internal(GOING_AWAY), now);
             return true;
         }
         if self.check_slow_readers(now) {
@@ -312,11 +317,11 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         let (metrics, rtts) = (self.backpressure.metrics(), self.handle.round_trips());
         if let Some(rtt) = self.client.keepalive.take_rtt() {
             rtts.client.set(rtt);
-            metrics.client.round_trip(rtt);
+            metrics.client.record_round_trip(rtt);
         }
         if let Some(rtt) = self.backend.keepalive.take_rtt() {
             rtts.backend.set(rtt);
-            metrics.backend.round_trip(rtt);
+            metrics.backend.record_round_trip(rtt);
         }
     }
 
@@ -330,12 +335,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             is_due(&self.backpressure.client),
             is_due(&self.backpressure.backend),
         );
-        for (is_slow, is_client, input) in [
-            (client, true, &mut self.to_backend),
-            (backend, false, &mut self.to_client),
+        for (is_slow, leg, input) in [
+            (client, LegSide::Client, &mut self.to_backend),
+            (backend, LegSide::Backend, &mut self.to_client),
         ] {
             if is_slow {
-                self.backpressure.mark_slow(is_client);
+                self.backpressure.mark_slow(leg);
                 if policy.close {
                     input.ended = input.ended.or(Some(LegEnd::SlowReader));
                 }
@@ -423,7 +428,3 @@ fn pending_output<S: LegIo>(leg: &Leg<S>, to: &Pump) -> PendingOutput {
         bytes_accepted,
     }
 }
-
-/// Going away (RFC 6455 §7.4.1), as Jetty and Tomcat send it, because neither peer is at fault. 1008 would report a
-/// violation, and Python's `websockets` would raise an error for it.
-const IDLE_CODE: u16 = 1001;

@@ -5,9 +5,12 @@ use crate::{
     proto::{
         deflate::TAIL,
         frame::{FrameHeader, Opcode, RSV1},
-        frame_tracker::{FrameTracker, Role},
+        frame_tracker::FrameTracker,
     },
-    registry::tap_sink::{InflateStatus, TapSink, TappedFrame},
+    registry::{
+        LegSide,
+        tap_sink::{InflateStatus, TapSink, TappedFrame},
+    },
 };
 use flate2::{Decompress, FlushDecompress, Status};
 use std::{sync::Arc, time::SystemTime};
@@ -17,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub(crate) struct FrameTap {
     sinks: Vec<Arc<TapSink>>,
     session: Arc<SessionRecord>,
-    from: Role,
+    from: LegSide,
     /// Remaining bytes of a frame that began before the tap was attached.
     skip: u64,
     frame: Option<PartialFrame>,
@@ -79,15 +82,15 @@ impl FrameTap {
     /// Creates a tap that begins at the current position of `tracker`.
     pub(crate) fn new(
         sinks: &[Arc<TapSink>],
-        from: Role,
+        from: LegSide,
         session: &Arc<SessionRecord>,
         tracker: &FrameTracker,
     ) -> FrameTap {
         let is_new = tracker.counts().bytes == 0;
         let extensions = session.extensions.as_deref().unwrap_or_default();
         let no_context_takeover = match from {
-            Role::Client => "client_no_context_takeover",
-            Role::Server => "server_no_context_takeover",
+            LegSide::Client => "client_no_context_takeover",
+            LegSide::Backend => "server_no_context_takeover",
         };
         FrameTap {
             sinks: sinks.to_vec(),

@@ -19,6 +19,7 @@ pub(crate) struct DirStore {
 // === impl DirStore ===
 
 impl DirStore {
+    /// Returns the store in this directory, which is created by the first write.
     pub(crate) fn at(path: PathBuf) -> Self {
         DirStore { path }
     }

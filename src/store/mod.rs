@@ -1,6 +1,6 @@
 //! Persistent storage of keys and certificates.
 //!
-//! [`Store`] is the trait of all stores, and [`WriteBehindStore`] the wrapper through which `tls/acme` uses one. The
+//! [`Store`] is the trait of all stores, and [`RetryingStore`] the wrapper through which `tls/acme` uses one. The
 //! only implementation is a directory, in `dir`. The content and the names of the files are chosen by the caller; what
 //! a certificate is, is not known here.
 
@@ -33,9 +33,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     fn location(&self) -> String;
 }
 
-/// A wrapper of a store: content that cannot be written stays in memory, and the write is retried.
+/// A wrapper of a store that writes at once: content that cannot be written stays in memory, and the write is retried.
 #[derive(Debug)]
-pub(crate) struct WriteBehindStore {
+pub(crate) struct RetryingStore {
     store: Box<dyn Store>,
     /// The contents that could not be written, by name.
     unsaved: Mutex<BTreeMap<Box<str>, Vec<u8>>>,
@@ -43,17 +43,18 @@ pub(crate) struct WriteBehindStore {
     last_error: Mutex<Option<String>>,
 }
 
-// === impl WriteBehindStore ===
+// === impl RetryingStore ===
 
-impl WriteBehindStore {
+impl RetryingStore {
     pub(crate) fn new(store: Box<dyn Store>) -> Self {
-        WriteBehindStore {
+        RetryingStore {
             store,
             unsaved: Mutex::default(),
             last_error: Mutex::default(),
         }
     }
 
+    /// Returns the content that was saved last, also if it could not be written.
     pub(crate) fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let unsaved = self.unsaved().get(name).cloned();
         match unsaved {
@@ -120,6 +121,7 @@ impl WriteBehindStore {
         }
     }
 
+    /// Takes the write lock; `None` while another process has it.
     pub(crate) fn lock(&self) -> io::Result<Option<OwnedFd>> {
         blocking(|| self.store.lock())
     }
@@ -157,7 +159,7 @@ mod tests {
         // A file in place of the directory makes writes fail even for root.
         let path = parent.path().join("acme");
         fs::write(&path, "").unwrap();
-        let store = WriteBehindStore::new(Box::new(DirStore::at(path.clone())));
+        let store = RetryingStore::new(Box::new(DirStore::at(path.clone())));
         store.save("a.test.pem", b"whole");
         assert_eq!(store.load("a.test.pem").unwrap().unwrap(), b"whole");
         assert!(store.last_error().unwrap().contains("cannot write into"));

@@ -28,10 +28,10 @@ pub(crate) struct CertKeyPair {
 /// Reads a pair. Reports the errors of both files together.
 pub(crate) fn read(
     entry: &Located<CertificateFiles>,
-    problems: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<CertKeyPair> {
     let mut report = |error: FileError| {
-        problems.push(Diagnostic {
+        diagnostics.push(Diagnostic {
             at: entry.at,
             message: error.message,
             hint: Some(error.hint),

@@ -75,7 +75,7 @@ fn parent(host: &str) -> Option<&str> {
 /// does not require one: a client without one is refused later, by an HTTP response that states the reason.
 pub(crate) fn verifier(
     file: &Located<PathBuf>,
-    problems: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
     let verifier = roots(file).and_then(|roots| {
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
@@ -85,7 +85,7 @@ pub(crate) fn verifier(
     });
     verifier
         .map_err(|error| {
-            problems.push(Diagnostic {
+            diagnostics.push(Diagnostic {
                 at: file.at,
                 message: format!("tls.client_ca: {}", error.message),
                 hint: Some(error.hint),
@@ -173,7 +173,7 @@ mod tests {
             (Some(cut), Some("is damaged")),
             (None, Some("there is no file ")),
         ] {
-            let mut problems = vec![];
+            let mut diagnostics = vec![];
             let value = match text {
                 Some(text) => pki.write("clients.pem", text),
                 None => pki.path("none.pem"),
@@ -183,10 +183,10 @@ mod tests {
                     value,
                     at: LOCATION,
                 },
-                &mut problems,
+                &mut diagnostics,
             );
-            assert_eq!(verifier.is_some(), expected.is_none(), "{problems:?}");
-            let found: Vec<_> = problems.iter().map(|it| (it.at, &*it.message)).collect();
+            assert_eq!(verifier.is_some(), expected.is_none(), "{diagnostics:?}");
+            let found: Vec<_> = diagnostics.iter().map(|it| (it.at, &*it.message)).collect();
             match (expected, &found[..]) {
                 (None, []) => {}
                 (Some(expected), [(LOCATION, found)]) => {
@@ -194,7 +194,11 @@ mod tests {
                 }
                 _ => panic!("{found:?}, not {expected:?}"),
             }
-            assert!(problems.iter().all(|problem| problem.hint.is_some()));
+            assert!(
+                diagnostics
+                    .iter()
+                    .all(|diagnostic| diagnostic.hint.is_some())
+            );
         }
     }
 }

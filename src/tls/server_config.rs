@@ -42,14 +42,14 @@ pub(crate) struct ClientAuth {
 impl TlsServer {
     /// Builds the settings. `client_auth_hosts` are the hosts of the routes that use client certificates. Tickets
     /// issued by `previous` without client authentication still resume. Returns `None` after adding a diagnostic to
-    /// `problems`.
+    /// `diagnostics`.
     pub fn build<'a>(
         tls: &Tls,
         client_auth_hosts: impl Iterator<Item = &'a HostPattern>,
         certificates: Arc<Certificates>,
         issued: Arc<IssuedCerts>,
         previous: Option<&TlsServer>,
-        problems: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<TlsServer> {
         let hosts: ClientAuthHosts = client_auth_hosts.collect();
         if tls.client_ca.is_some() && hosts.is_empty() {
@@ -59,7 +59,7 @@ impl TlsServer {
         }
         // The file is read even if no route uses it, because every file that a configuration names must exist.
         let verifier = match &tls.client_ca {
-            Some(file) => Some(client_auth::verifier(file, problems)?),
+            Some(file) => Some(client_auth::verifier(file, diagnostics)?),
             None => None,
         };
         let mut build_config =
@@ -70,7 +70,7 @@ impl TlsServer {
                 // must not bypass it.
                 Ok(ticketer) => Some(server_config(tls, certificates.clone(), verifier, ticketer)),
                 Err(error) => {
-                    problems.push(Diagnostic {
+                    diagnostics.push(Diagnostic {
                         at: None,
                         message: format!("cannot create keys for TLS session tickets: {error}"),
                         hint: None,
@@ -101,6 +101,7 @@ impl TlsServer {
         self.client_auth(name).is_some()
     }
 
+    /// Returns the client authentication for a server name; `None` if it is not requested.
     pub(crate) fn client_auth(&self, name: Option<&str>) -> Option<&ClientAuth> {
         let client_auth = self.client_auth.as_ref();
         client_auth.filter(|client_auth| client_auth.hosts.contains(name))

@@ -121,9 +121,10 @@ pub(crate) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -
 
 /// Builds the certificates of a valid configuration.
 pub(crate) fn build_certificates(tls: &Tls) -> Certificates {
-    let mut problems: Vec<Diagnostic> = Vec::new();
-    let certificates = Certificates::build(tls, &[], None, &CertIssuers::default(), &mut problems);
-    assert!(problems.is_empty(), "{problems:?}");
+    let mut diagnostics: Vec<Diagnostic> = Vec::new();
+    let certificates =
+        Certificates::build(tls, &[], None, &CertIssuers::default(), &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     certificates
 }
 

@@ -64,7 +64,7 @@ pub struct Backends(HashMap<BackendAddress, Weak<Backend>>);
 
 /// A queue whose requests may get a lease on a backend.
 pub(crate) trait CapacitySubscriber: fmt::Debug + Send + Sync {
-    /// Called after capacity may have become free on `backend`.
+    /// Offers the capacity of `backend`, which may have become free, to the queued requests.
     fn offer(&self, backend: &Arc<Backend>);
 }
 
@@ -179,6 +179,7 @@ impl Backend {
             Condition::Ejected => BackendState::Ejected,
         }
     }
+
     /// Returns a number that changes with every slow start ([`Backend::start_slow`]).
     pub(crate) fn generation(&self) -> u64 {
         self.slow_start.generation()
@@ -229,7 +230,8 @@ impl Backend {
         self.offer_capacity();
     }
 
-    /// Returns one lease; `handshaking`: its client, if it is in the handshake phase.
+    /// Ends one lease, and offers the capacity to queued requests; `handshaking`: its client, if it is in the handshake
+    /// phase.
     pub(crate) fn release(self: &Arc<Self>, handshaking: Option<PackedSubnet>) {
         if let Some(client) = handshaking {
             self.clients.lock().end(client);

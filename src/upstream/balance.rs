@@ -78,7 +78,7 @@ impl Balancer {
     }
 
     /// Records that `member` was selected and had capacity.
-    pub(crate) fn chosen(&self, member: &Member) {
+    pub(crate) fn record_choice(&self, member: &Member) {
         match self {
             Balancer::LeastSessions(scheduler) | Balancer::RoundRobin(scheduler) => {
                 scheduler.advance(member)
@@ -99,6 +99,7 @@ impl Balancer {
 // === impl Eligible ===
 
 impl<'a> Eligible<'a> {
+    /// Returns the members that may receive the request.
     pub(crate) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
         let is_eligible = move |member: &&Arc<Member>| {
             member.is_open(self.include_unhealthy)
@@ -120,6 +121,7 @@ impl<'a> Eligible<'a> {
         }
     }
 
+    /// Returns whether an earlier attempt of the request used the backend of the member.
     pub(crate) fn was_tried(self, member: &Member) -> bool {
         let mut tried = self.tried.iter();
         tried.any(|backend| Arc::ptr_eq(backend, &member.backend))
@@ -256,5 +258,6 @@ fn weighted_score(number: u64, weight: u64) -> f64 {
     uniform.ln() / weight as f64
 }
 
-/// Up to this number of leases is never over the bound, so that the few clients of one key stay together at low load.
+/// A member with at most this number of leases never exceeds the bound, so that the few clients of one key stay together
+/// at low load.
 const MIN_BOUND: u64 = 8;

@@ -59,6 +59,7 @@ impl BalanceKey {
         }
     }
 
+    /// Binds the request to a backend, or to none.
     pub(crate) fn bound_to(self, bound: Option<Affinity>) -> Self {
         BalanceKey { bound, ..self }
     }
@@ -88,7 +89,7 @@ fn plain(text: &str) -> impl Iterator<Item = u8> {
     })
 }
 
-/// FNV-1a, followed by a mixing step, because the last bytes hardly affect its high bits.
+/// Returns the FNV-1a hash, followed by a mixing step, because the last bytes hardly affect its high bits.
 pub(crate) fn stable_hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -96,7 +97,7 @@ pub(crate) fn stable_hash(bytes: impl Iterator<Item = u8>) -> u64 {
     mix(hash)
 }
 
-/// The finalizer of SplitMix64: every input bit affects every output bit.
+/// Applies the finalizer of SplitMix64: every input bit affects every output bit.
 pub(crate) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

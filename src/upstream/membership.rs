@@ -51,6 +51,7 @@ pub struct MembershipChange {
 // === impl PoolMembers ===
 
 impl PoolMembers {
+    /// Creates the members of configured addresses; a DNS name has none until its first answer.
     pub(crate) fn new(configs: Vec<Arc<MemberConfig>>, backends: &mut Backends) -> Self {
         let group = |config: Arc<MemberConfig>| MemberGroup {
             discovery: match config.static_member(backends) {
@@ -169,7 +170,7 @@ impl PoolMembers {
     }
 
     /// Returns whether DNS has not answered yet for one of the names; other names and addresses may have members.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub(crate) fn awaits_dns(&self) -> bool {
         let mut discoveries = self.groups.iter().map(|group| &group.discovery);
         discoveries.any(|discovery| matches!(discovery, Discovery::Pending))
     }
@@ -186,7 +187,7 @@ impl PoolMembers {
         let mut named = self.named();
         members.any(|member| **member.backend.name() == *backend)
             // The backend may be in a DNS answer that is still outstanding.
-            || self.is_waiting()
+            || self.awaits_dns()
             || named.any(|config| *config.pool_entry == *pool_entry && config.keeps_vanished_sessions())
     }
 }

@@ -39,7 +39,7 @@ pub struct Pool {
     /// Shared by all configurations that have a pool of this name.
     admission: Arc<AdmissionQueue>,
     /// The maximum length of the queue.
-    queue: usize,
+    queue_limit: usize,
     /// The maximum time in the queue.
     wait: Duration,
     retry: config::Retry,
@@ -70,7 +70,7 @@ impl Pool {
             health: config.health.value.clone(),
             all_down: config.all_down,
             admission: Arc::new(AdmissionQueue::new()),
-            queue: config.admission.queue as usize,
+            queue_limit: config.admission.queue as usize,
             wait: config.admission.wait.0,
             retry: config.retry,
             slow_start: config.slow_start.0,
@@ -197,24 +197,24 @@ impl Pool {
             client,
             tried,
             only: self.only(key, tried),
-            queue: self.queue,
+            queue_limit: self.queue_limit,
         };
         match self
             .admission
             .enter(request, || self.pick(key, tried, packed))?
         {
             Admitted::Lease(lease) => Ok(lease),
-            Admitted::Queued(waiting) => {
+            Admitted::Queued(ticket) => {
                 let until = deadline.min(Instant::now() + self.wait);
                 // Boxed, so that the futures of requests that need not wait stay small.
-                Box::pin(waiting.wait(until)).await
+                Box::pin(ticket.wait(until)).await
             }
         }
     }
 
     /// Returns the number of queued requests.
-    pub fn waiting(&self) -> usize {
-        self.admission.waiting()
+    pub fn queue_len(&self) -> usize {
+        self.admission.queue_len()
     }
 
     /// Returns which failures are retried, and how often.
@@ -268,7 +268,7 @@ impl Pool {
             let now = Instant::now();
             recovering.for_each(|new| new.start_slow(now));
         }
-        let must_reject = next.current().is_empty() && !next.is_waiting();
+        let must_reject = next.current().is_empty() && !next.awaits_dns();
         self.members.store(Arc::new(next));
         self.commit();
         if must_reject {
@@ -387,11 +387,11 @@ impl Pool {
                 break;
             };
             if let Some(lease) = Lease::acquire(member, client) {
-                self.balance.chosen(member);
+                self.balance.record_choice(member);
                 return Ok(lease);
             }
         }
-        Err(why(members, candidates, self.queue > 0))
+        Err(why(members, candidates, self.queue_limit > 0))
     }
 }
 
@@ -400,7 +400,7 @@ fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unava
     let is_usable = |member: &&Member| candidates.include_unhealthy || member.is_up();
     let mut usable = serving.clone().filter(is_usable);
     // A member from an outstanding DNS answer may have capacity.
-    if may_wait && members.is_waiting()
+    if may_wait && members.awaits_dns()
         || usable.clone().any(|member| !candidates.was_tried(member))
     {
         return Unavailable::Full;
@@ -409,10 +409,11 @@ fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unava
         (None, Some(_)) => Unavailable::Down,
         (None, None) if !candidates.members.is_empty() => Unavailable::Draining,
         (None, None) if members.is_unresolved() => Unavailable::Unresolved,
-        _ => Unavailable::None,
+        _ => Unavailable::NoBackend,
     }
 }
 
+/// Returns the members whose backend is not draining.
 pub(crate) fn serving(members: &[Arc<Member>]) -> impl Iterator<Item = &Member> + Clone {
     let members = members.iter().map(|member| &**member);
     members.filter(|member| !member.backend.is_draining())

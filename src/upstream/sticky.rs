@@ -52,6 +52,7 @@ pub struct SidCapture {
 // === impl StickyStrategy ===
 
 impl StickyStrategy {
+    /// Creates the strategy of a pool. Cookies are signed with a key of this process.
     pub(crate) fn new(config: config::Sticky, pool: &str) -> Self {
         match config {
             config::Sticky::Off => StickyStrategy::Off,
@@ -130,6 +131,7 @@ impl SidCapture {
 // === impl CookieSigner ===
 
 impl CookieSigner {
+    /// Creates the signer with a random key.
     pub(crate) fn new(pool: &str) -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         CookieSigner {
@@ -140,6 +142,7 @@ impl CookieSigner {
         }
     }
 
+    /// Returns the `Set-Cookie` value that binds a client to the backend.
     pub(crate) fn write(&self, id_hash: u64) -> HeaderValue {
         let id_hash = id_hash.to_be_bytes();
         let tag = hmac::sign(&self.key, &id_hash);
@@ -166,10 +169,12 @@ impl CookieSigner {
 // === impl SidTable ===
 
 impl SidTable {
+    /// Binds a Socket.IO `sid` to the backend.
     pub(crate) fn bind(&self, sid: &str, id_hash: u64) {
         self.lock().insert(sid.into(), id_hash);
     }
 
+    /// Returns the backend of a Socket.IO `sid`, which then stays in the table for longer.
     pub(crate) fn backend(&self, sid: &str) -> Option<u64> {
         let mut generations = self.lock();
         if let Some(id_hash) = generations.young.get(sid) {

@@ -84,7 +84,7 @@ pub(crate) fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
             ("backend", sessions::backend_address(backend)?)
         }
     };
-    sessions::known(&arguments.admin, &arguments.route, &arguments.backend)?;
+    sessions::require_known(&arguments.admin, &arguments.route, &arguments.backend)?;
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let undo = if arguments.undo { "&undo" } else { "" };
     let path = format!("/drain?{what}={name}{undo}");

@@ -2,6 +2,10 @@
 //! lockgate.
 
 use crate::{
+    admin::{
+        sessions::{CloseReport, SessionPage, SessionRow, TrafficRow},
+        tap::{FrameRow, TapLine},
+    },
     cli::{
         args::{AdminArgs, FilterArgs, KickArgs, SessionsArgs, TapArgs},
         client::{
@@ -12,7 +16,7 @@ use crate::{
     },
     config::BackendAddress,
 };
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -25,7 +29,7 @@ pub(crate) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitCode> {
         0 => usize::MAX,
         limit => limit,
     };
-    let (mut total, mut rows, mut after) = (Value::Null, Vec::new(), None);
+    let (mut total, mut rows, mut after) = (None, Vec::new(), None);
     loop {
         let mut query = conditions(&arguments.filter)?;
         push(
@@ -37,25 +41,26 @@ pub(crate) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitCode> {
             push(&mut query, "after", after);
         }
         let text = send_request(&arguments.admin, Method::GET, &format!("/sessions?{query}"))?;
-        let mut page: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
-        total = match total {
-            Value::Null => page["total"].take(),
-            total => total,
-        };
-        if let Value::Array(sessions) = page["sessions"].take() {
-            rows.extend(sessions);
-        }
-        match page["next"].take() {
-            Value::String(next) if rows.len() < limit => after = Some(next),
+        // As values: `--json` also prints fields that this version does not know.
+        let page: SessionPage<Value> = serde_json::from_str(&text).context(UNEXPECTED_REPLY)?;
+        total.get_or_insert(page.total);
+        rows.extend(page.sessions);
+        match page.next {
+            Some(next) if rows.len() < limit => after = Some(next),
             _ => break,
         }
     }
+    let total = total.unwrap_or(rows.len());
     if total == 0 {
-        require_known(&arguments.admin, &arguments.filter)?;
+        let FilterArgs { route, backend, .. } = &arguments.filter;
+        require_known(&arguments.admin, route, backend)?;
     }
-    match arguments.json {
-        true => print(json!({ "total": total, "sessions": rows })),
-        false => print(render_table(&total, &rows).trim_end()),
+    if arguments.json {
+        print(json!({ "total": total, "sessions": rows }));
+    } else {
+        let rows = rows.into_iter().map(serde_json::from_value);
+        let rows: Result<Vec<SessionRow>, _> = rows.collect();
+        print(render_table(total, &rows.context(UNEXPECTED_REPLY)?).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -76,11 +81,11 @@ pub(crate) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
         Method::POST,
         &format!("/sessions/close?{query}"),
     )?;
-    let answer: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
-    let closing = answer["closing"].as_u64();
-    match closing.ok_or_else(|| anyhow!("the answer has no number of sessions: {text}"))? {
+    let report: CloseReport = serde_json::from_str(&text).context(UNEXPECTED_REPLY)?;
+    match report.closing {
         0 => {
-            require_known(&arguments.admin, &arguments.filter)?;
+            let FilterArgs { route, backend, .. } = &arguments.filter;
+            require_known(&arguments.admin, route, backend)?;
             print("no session is closed: none matches");
         }
         1 => print("1 session is closed"),
@@ -92,7 +97,7 @@ pub(crate) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
 /// Prints frames line by line until the duration ends.
 pub(crate) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
     let FilterArgs { route, backend, .. } = &arguments.filter;
-    known(&arguments.admin, route, backend)?;
+    require_known(&arguments.admin, route, backend)?;
     let mut query = conditions(&arguments.filter)?;
     if let Some(id) = &arguments.id {
         write!(query, "&id={id}")?;
@@ -114,8 +119,9 @@ pub(crate) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
         path: &path,
     };
     let print = |line: &str| match serde_json::from_str(line) {
-        Ok(value) if !arguments.json => print(render_line(&value)),
-        _ => print(line),
+        _ if arguments.json => print(line),
+        Ok(line) => print(render_line(&line)),
+        Err(_) => print(visible(line)),
     };
     let deadline = lasting.0 + DEADLINE;
     let followed = async { timeout(deadline, request.follow(print)).await };
@@ -123,10 +129,6 @@ pub(crate) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
     let (status, text) = followed.context("the answer did not end in time")??;
     check_response(address, &path, token.is_some(), status, text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn require_known(admin: &AdminArgs, filter: &FilterArgs) -> anyhow::Result<()> {
-    known(admin, &filter.route, &filter.backend)
 }
 
 fn conditions(filter: &FilterArgs) -> anyhow::Result<String> {
@@ -158,7 +160,7 @@ fn push(query: &mut String, name: &str, value: impl ToString) {
 }
 
 /// Renders a table with the traffic from and to the client.
-fn render_table(total: &Value, rows: &[Value]) -> String {
+fn render_table(total: usize, rows: &[SessionRow]) -> String {
     let head = [
         "id", "client", "route", "backend", "age", "in", "out", "rtt", "with",
     ];
@@ -166,8 +168,7 @@ fn render_table(total: &Value, rows: &[Value]) -> String {
     cells.extend(rows.iter().map(cells_of));
     let mut page = table(&cells);
     let shown = rows.len();
-    let total = total.as_u64().unwrap_or(shown as u64);
-    match (total, shown as u64 == total) {
+    match (total, shown == total) {
         (0, _) => page = "no sessions".to_owned(),
         (1, true) => page.push_str("1 session"),
         (_, true) => write!(page, "{total} sessions").expect("a String"),
@@ -178,36 +179,36 @@ fn render_table(total: &Value, rows: &[Value]) -> String {
     page
 }
 
-fn cells_of(row: &Value) -> [String; 9] {
-    let age = row["age_seconds"].as_f64().unwrap_or_default() as u64;
-    let with = [&row["subprotocol"], &row["extensions"]];
-    let with: Vec<&str> = with.into_iter().filter_map(Value::as_str).collect();
-    let round_trip = |leg: &str| {
-        let seconds = row["round_trip"][leg].as_f64();
-        seconds.map_or("-".to_owned(), |it| format!("{:.0}ms", it * 1e3))
-    };
+fn cells_of(row: &SessionRow) -> [String; 9] {
+    let with = [&row.subprotocol, &row.extensions];
+    let with: Vec<&str> = with.into_iter().flatten().map(|text| &**text).collect();
+    let round_trip =
+        |seconds: Option<f64>| seconds.map_or("-".to_owned(), |it| format!("{:.0}ms", it * 1e3));
     [
-        plain(&row["id"]),
-        plain(&row["client"]),
-        plain(&row["route"]),
-        plain(&row["backend"]),
-        humantime::format_duration(Duration::from_secs(age)).to_string(),
-        traffic(&row["from_client"]),
-        traffic(&row["from_backend"]),
-        format!("{}/{}", round_trip("client"), round_trip("backend")),
+        visible(&row.id),
+        visible(&row.client),
+        visible(&row.route),
+        visible(&row.backend),
+        humantime::format_duration(Duration::from_secs(row.age_seconds as u64)).to_string(),
+        traffic(&row.from_client),
+        traffic(&row.from_backend),
+        format!(
+            "{}/{}",
+            round_trip(row.round_trip.client),
+            round_trip(row.round_trip.backend)
+        ),
         visible(&with.join(" ")),
     ]
 }
 
 /// Renders traffic as "12m 3.4KiB (0.2m/s 51B/s)"; "m" stands for messages.
-fn traffic(value: &Value) -> String {
-    let number = |key: &str| value[key].as_f64().unwrap_or_default();
+fn traffic(row: &TrafficRow) -> String {
     format!(
         "{}m {} ({:.1}m/s {}/s)",
-        number("messages"),
-        size(number("bytes")),
-        number("messages_per_second"),
-        size(number("bytes_per_second"))
+        row.messages,
+        size(row.bytes as f64),
+        row.messages_per_second,
+        size(row.bytes_per_second)
     )
 }
 
@@ -225,10 +226,6 @@ fn size(bytes: f64) -> String {
         "B" => format!("{size:.0}B"),
         unit => format!("{size:.1}{unit}"),
     }
-}
-
-fn plain(value: &Value) -> String {
-    visible(value.as_str().unwrap_or("?"))
 }
 
 /// Escapes client-supplied text, so that it cannot control the terminal.
@@ -256,9 +253,9 @@ pub(crate) fn backend_address(written: &str) -> anyhow::Result<String> {
     Ok(address.map_or_else(|_| written.to_owned(), |it| it.to_string()))
 }
 
-/// Fails if there is no such route or backend. Called only after no session has matched, because sessions of a removed
-/// route may still be live.
-pub(crate) fn known(
+/// Fails if the server has no such route or backend. `sessions` and `kick` call it only if no session matches, because
+/// sessions of a removed route may still be live; `tap` and `drain` call it first.
+pub(crate) fn require_known(
     admin: &AdminArgs,
     route: &Option<String>,
     address: &Option<String>,
@@ -300,64 +297,66 @@ fn require(what: &str, name: &str, list: &Value, key: &str) -> anyhow::Result<()
     }
 }
 
-fn render_line(line: &Value) -> String {
-    if let Some(sessions) = line["sessions"].as_u64() {
-        return match sessions {
-            1 => "tapping 1 session, and new ones".to_owned(),
-            n => format!("tapping {n} sessions, and new ones"),
-        };
+fn render_line(line: &TapLine) -> String {
+    match line {
+        TapLine::Frame(frame) => render_frame(frame),
+        TapLine::Started { sessions: 1 } => "tapping 1 session, and new ones".to_owned(),
+        TapLine::Started { sessions } => format!("tapping {sessions} sessions, and new ones"),
+        TapLine::Ended { ended, lost: 0 } => format!("ended: {}", visible(ended)),
+        TapLine::Ended { ended, lost } => {
+            format!("{lost} frames not shown; ended: {}", visible(ended))
+        }
+        TapLine::Lost { lost } => format!("{lost} frames not shown"),
     }
-    let lost = line["lost"].as_u64().unwrap_or_default();
-    if let Some(why) = line["ended"].as_str() {
-        return match lost {
-            0 => format!("ended: {why}"),
-            n => format!("{n} frames not shown; ended: {why}"),
-        };
-    }
-    if lost > 0 {
-        return format!("{lost} frames not shown");
-    }
-    let word = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
-    let is = |key: &str| line[key].as_bool().unwrap_or_default();
+}
+
+fn render_frame(frame: &FrameRow) -> String {
     // The date is left out: it is usually today's.
-    let at = word("at");
-    let at = at.split_once('T').map_or(&*at, |(_, time)| time);
-    let mut text = format!("{at} {} {:<7} {}", word("id"), word("from"), word("kind"));
-    if is("continues") {
+    let at = frame
+        .at
+        .split_once('T')
+        .map_or(&*frame.at, |(_, time)| time);
+    let (id, from, kind) = (&frame.id, &frame.from, &frame.kind);
+    let mut text = visible(&format!("{at} {id} {from:<7} {kind}"));
+    if frame.continues {
         text.push_str(" continuation");
     }
-    if !is("fin") {
+    if !frame.fin {
         text.push_str(" …");
     }
-    write!(text, " {}B", line["size"]).expect("writing to a String cannot fail");
-    match (line["inflated"].as_u64(), is("compressed")) {
-        (Some(size), _) => {
+    write!(text, " {}B", frame.size).expect("writing to a String cannot fail");
+    match frame.inflated {
+        Some(size) => {
             write!(text, " inflated to {size}B").expect("writing to a String cannot fail")
         }
-        (None, true) => text.push_str(" compressed"),
-        (None, false) => {}
+        None if frame.compressed => text.push_str(" compressed"),
+        None => {}
     }
-    if is("gaps") {
+    if frame.gaps {
         text.push_str(" with gaps");
     }
-    if let Some(code) = line["code"].as_u64() {
+    if let Some(code) = frame.code {
         write!(text, " {code}").expect("writing to a String cannot fail");
     }
-    match (line["text"].as_str(), line["hex"].as_str()) {
+    match (frame.text.as_deref(), frame.hex.as_deref()) {
         // Debug escapes the characters that could control a terminal.
         (Some(shown), _) if !shown.is_empty() => {
             write!(text, " {shown:?}").expect("writing to a String cannot fail")
         }
         (None, Some(shown)) if !shown.is_empty() => {
-            write!(text, " 0x{shown}").expect("writing to a String cannot fail")
+            write!(text, " 0x{}", visible(shown)).expect("writing to a String cannot fail")
         }
         _ => {}
     }
-    if is("cut") {
+    if frame.cut {
         text.push('…');
     }
     text
 }
+
+/// The context of a reply that lacks a field.
+const UNEXPECTED_REPLY: &str =
+    "the answer does not have the expected fields: is the running lockgate of the same version?";
 
 /// The maximum number of sessions in one answer.
 const PAGE_LIMIT: usize = 1000;
@@ -371,20 +370,22 @@ mod tests {
 
     #[test]
     fn sessions_are_rendered_as_a_table() {
-        let rows = [json!({
+        let row = json!({
+            "http": "1.1", "host": "chat.test", "path": "/",
             "id": "00000000000000ff", "client": "192.0.2.1", "route": "chat", "backend": "ws://10.0.0.1:1",
             "subprotocol": "chat\u{1b}[2J", "extensions": null, "age_seconds": 61.5,
             "from_client": { "messages": 3, "bytes": 2048, "messages_per_second": 0.05, "bytes_per_second": 33.3 },
             "from_backend": { "messages": 1, "bytes": 10, "messages_per_second": 0.0, "bytes_per_second": 0.2 },
             "round_trip": { "client": 0.0123, "backend": null },
-        })];
+        });
+        let rows = [serde_json::from_value(row).unwrap()];
         let expected = "\
 id                client     route  backend          age    in                        out                   rtt     with
 00000000000000ff  192.0.2.1  chat   ws://10.0.0.1:1  1m 1s  3m 2.0KiB (0.1m/s 33B/s)  1m 10B (0.0m/s 0B/s)  12ms/-  chat\\u{1b}[2J
 1 session";
-        assert_eq!(render_table(&json!(1), &rows), expected);
-        assert_eq!(render_table(&json!(0), &[]), "no sessions");
-        assert!(render_table(&json!(7), &rows).ends_with("1 of 7 sessions; --limit 0 shows all"));
+        assert_eq!(render_table(1, &rows), expected);
+        assert_eq!(render_table(0, &[]), "no sessions");
+        assert!(render_table(7, &rows).ends_with("1 of 7 sessions; --limit 0 shows all"));
     }
 
     #[test]
@@ -411,18 +412,47 @@ id                client     route  backend          age    in                  
     #[test]
     fn frame_is_rendered_as_one_line() {
         let frame = json!({
-            "at": "2026-11-21T12:00:00.123Z", "id": "00000000000000ff", "from": "client", "kind": "text",
-            "continues": false, "fin": true, "size": 7, "compressed": true, "inflated": 12, "gaps": false,
-            "code": null, "text": "hello \u{1b}[2J", "hex": null, "cut": true,
+            "at": "2026-11-21T12:00:00.123Z", "id": "00000000000000ff", "client": "192.0.2.1", "route": "chat",
+            "from": "client", "kind": "text", "continues": false, "fin": true, "size": 7, "compressed": true,
+            "inflated": 12, "gaps": false, "code": null, "text": "hello \u{1b}[2J", "hex": null, "cut": true,
         });
+        let render = |line: Value| render_line(&serde_json::from_value(line).unwrap());
         assert_eq!(
-            render_line(&frame),
+            render(frame.clone()),
             "12:00:00.123Z 00000000000000ff client  text 7B inflated to 12B \"hello \\u{1b}[2J\"…"
         );
-        let close = json!({
-            "at": "?", "id": "1", "from": "backend", "kind": "close", "fin": true, "size": 2, "code": 1000, "text": "",
-        });
-        assert_eq!(render_line(&close), "? 1 backend close 2B 1000");
-        assert_eq!(render_line(&json!({ "lost": 7 })), "7 frames not shown");
+        let mut close = frame.clone();
+        for (key, value) in [
+            ("at", json!("?")),
+            ("id", json!("1")),
+            ("from", json!("backend")),
+            ("kind", json!("close")),
+            ("size", json!(2)),
+            ("compressed", json!(false)),
+            ("inflated", Value::Null),
+            ("code", json!(1000)),
+            ("text", json!("")),
+            ("cut", json!(false)),
+        ] {
+            close[key] = value;
+        }
+        assert_eq!(render(close), "? 1 backend close 2B 1000");
+        assert_eq!(render(json!({ "lost": 7 })), "7 frames not shown");
+        assert_eq!(
+            render(json!({ "ended": "x", "lost": 7 })),
+            "7 frames not shown; ended: x"
+        );
+        assert_eq!(
+            render(json!({ "sessions": 1 })),
+            "tapping 1 session, and new ones"
+        );
+    }
+
+    #[test]
+    fn reply_without_an_expected_field_is_an_error() {
+        let frame = json!({ "at": "?", "id": "1", "from": "backend", "kind": "close" });
+        assert!(serde_json::from_value::<TapLine>(frame).is_err());
+        assert!(serde_json::from_value::<CloseReport>(json!({ "closed": 1 })).is_err());
+        assert!(serde_json::from_value::<SessionRow>(json!({ "id": "1" })).is_err());
     }
 }

@@ -235,7 +235,7 @@ fn target(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
     }
 }
 
-/// RFC 9110 §5.6.2.
+/// Returns whether the text is a token (RFC 9110 §5.6.2).
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text

@@ -155,14 +155,17 @@ fn default_name() -> Located<String> {
     Located::nowhere(UNNAMED.to_owned())
 }
 
+/// Returns the default of `path`: every path.
 pub(crate) fn every_path() -> PathPattern {
     default("/*")
 }
 
+/// Returns the default of `origins`: the host of the request.
 pub(crate) fn same_host() -> Vec<OriginPattern> {
     vec![OriginPattern::SameHost]
 }
 
+/// Returns the default of `allow`: all IPv4 and IPv6 addresses.
 pub(crate) fn all_networks() -> Vec<Cidr> {
     vec![default("0.0.0.0/0"), default("::/0")]
 }

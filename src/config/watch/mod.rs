@@ -25,7 +25,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
-use tracing::warn;
+use tracing::{error, warn};
 
 /// A set of paths whose content is compared with its previous state: of a file the bytes, of a directory the names of
 /// its entries.
@@ -158,8 +158,13 @@ impl Watch {
         let paths = self.paths.clone();
         match tokio::task::spawn_blocking(move || read(&paths)).await {
             Ok(value) => value,
-            // The runtime is shutting down, and this task with it.
-            Err(_) => std::future::pending().await,
+            Err(error) => {
+                // Otherwise the runtime is shutting down, and this task with it.
+                if error.is_panic() {
+                    error!(%error, "the watched files cannot be read; changes are not noticed from now on");
+                }
+                std::future::pending().await
+            }
         }
     }
 }
@@ -167,6 +172,7 @@ impl Watch {
 // === impl WatchedDirs ===
 
 impl WatchedDirs {
+    /// Creates the watch. A failure to watch a directory is logged, and its files are polled.
     pub(crate) fn new(event_sender: mpsc::Sender<()>) -> WatchedDirs {
         let sender = event_sender.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {

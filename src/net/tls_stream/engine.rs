@@ -70,6 +70,7 @@ impl TlsEngine {
         &self.connection
     }
 
+    /// Returns the capacity of all buffers, in bytes.
     pub(crate) fn buffered(&self) -> usize {
         self.incoming.capacity() + self.plain.capacity() + self.outgoing.capacity()
     }

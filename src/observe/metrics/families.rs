@@ -126,6 +126,7 @@ pub(crate) struct CloseLabels {
 // === impl SessionMetrics ===
 
 impl SessionMetrics {
+    /// Creates and registers the metrics.
     #[rustfmt::skip] // a table
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let stuck_bytes = Family::<TowardsLabels, Gauge>::default();
@@ -148,7 +149,7 @@ impl SessionMetrics {
     }
 
     /// Adds a session whose client is paused by its rate limit, or removes it.
-    pub fn paused(&self, paused: bool) {
+    pub fn track_paused(&self, paused: bool) {
         add_or_remove(&self.paused, paused);
     }
 }
@@ -164,17 +165,17 @@ impl Default for SessionMetrics {
 
 impl LegMetrics {
     /// Changes the number of pending bytes.
-    pub fn stuck(&self, change: i64) {
+    pub fn add_stuck_bytes(&self, change: i64) {
         self.stuck_bytes.inc_by(change);
     }
 
     /// Adds a slow reader, or removes it.
-    pub fn slow(&self, slow: bool) {
+    pub fn track_slow(&self, slow: bool) {
         add_or_remove(&self.slow_readers, slow);
     }
 
     /// Records the round-trip time of a Ping.
-    pub fn round_trip(&self, rtt: Duration) {
+    pub fn record_round_trip(&self, rtt: Duration) {
         self.rtt.observe(rtt.as_secs_f64());
     }
 }
@@ -186,6 +187,7 @@ fn add_or_remove(gauge: &Gauge, add: bool) {
 // === impl PoolMetrics ===
 
 impl PoolMetrics {
+    /// Adds the metrics to the registry.
     #[rustfmt::skip] // a table
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("lockgate_admission_waiting", "Requests waiting in the admission queue", self.waiting.clone());
@@ -194,18 +196,20 @@ impl PoolMetrics {
     }
 
     /// Counts a request that waits in the admission queue of a pool.
-    pub(crate) fn waiting(&self, pool: &str) -> WaitingGauge {
+    pub(crate) fn waiting_gauge(&self, pool: &str) -> WaitingGauge {
         let gauge = self.waiting.get_or_create(&PoolLabels::new(pool)).clone();
         WaitingGauge::new(gauge)
     }
 
-    pub(crate) fn admission_refused(&self, pool: &str, reason: &'static str) {
+    /// Counts a request that the admission queue refused; `reason` comes from a closed set of words.
+    pub(crate) fn count_admission_refusal(&self, pool: &str, reason: &'static str) {
         let pool = pool.into();
         let labels = QueueRefusalLabels { pool, reason };
         self.refused.get_or_create(&labels).inc();
     }
 
-    pub(crate) fn retried(&self, pool: &str) {
+    /// Counts an attempt on a backend of the pool after an earlier attempt has failed.
+    pub(crate) fn count_retry(&self, pool: &str) {
         self.retries.get_or_create(&PoolLabels::new(pool)).inc();
     }
 }
@@ -271,6 +275,7 @@ impl PoolLabels {
 // === impl StatusClassLabels ===
 
 impl StatusClassLabels {
+    /// Returns the labels of a status.
     pub(crate) fn class(status: u16) -> Self {
         let status = match status {
             100..200 => "1xx",

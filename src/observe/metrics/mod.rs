@@ -115,14 +115,14 @@ impl Metrics {
     }
 
     /// Counts an accepted connection.
-    pub fn connection(self: &Arc<Self>) -> ConnectionGauge {
+    pub fn connection_gauge(self: &Arc<Self>) -> ConnectionGauge {
         self.connections_accepted.inc();
         self.connections.inc();
         ConnectionGauge(self.clone())
     }
 
     /// Counts a session that has opened.
-    pub fn session(self: &Arc<Self>) -> SessionGauge {
+    pub fn session_gauge(self: &Arc<Self>) -> SessionGauge {
         self.sessions_opened.inc();
         self.sessions.inc();
         SessionGauge(self.clone())
@@ -144,7 +144,7 @@ impl Metrics {
     }
 
     /// Records the close reason, duration and traffic of a session that has ended.
-    pub fn session_closed(&self, end: &SessionEnd) {
+    pub fn record_session_end(&self, end: &SessionEnd) {
         let close = CloseLabels::new(end.code, end.by);
         self.session_closes.get_or_create(&close).inc();
         self.session_seconds.observe(end.duration.as_secs_f64());
@@ -156,19 +156,19 @@ impl Metrics {
     }
 
     /// Records the time from a handshake's request head until the backend has accepted it.
-    pub fn handshake(&self, elapsed: Duration) {
+    pub fn record_handshake(&self, elapsed: Duration) {
         self.handshake_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// Counts an answered plain HTTP request.
-    pub fn request(&self, status: u16) {
+    pub fn count_request(&self, status: u16) {
         self.requests
             .get_or_create(&StatusClassLabels::class(status))
             .inc();
     }
 
     /// Counts a request that Lockgate refused; `why` comes from a closed set of words.
-    pub fn refused(&self, status: u16, why: &'static str) {
+    pub fn count_refusal(&self, status: u16, why: &'static str) {
         self.refusals
             .get_or_create(&RefusalLabels { status, why })
             .inc();
@@ -176,40 +176,40 @@ impl Metrics {
 
     /// Counts a connection that ended before its first request; `why` comes from a closed set of words ("proxy-header",
     /// "deadline", "limit", …).
-    pub fn connection_failed(&self, why: &'static str) {
+    pub fn count_connection_failure(&self, why: &'static str) {
         self.connection_failures
             .get_or_create(&WhyLabels { why })
             .inc();
     }
 
     /// Counts an ACME challenge answered for a CA.
-    pub fn challenge_answered(&self) {
+    pub fn count_challenge(&self) {
         self.acme_challenges.inc();
     }
 
     /// Counts a finished certificate order: "issued" or "failed".
-    pub fn order(&self, outcome: &'static str) {
+    pub fn count_order(&self, outcome: &'static str) {
         self.acme_orders
             .get_or_create(&OutcomeLabels { outcome })
             .inc();
     }
 
     /// Counts a configuration reload: "applied", "unchanged" or "refused".
-    pub fn reload(&self, outcome: &'static str) {
+    pub fn count_reload(&self, outcome: &'static str) {
         self.config_reloads
             .get_or_create(&OutcomeLabels { outcome })
             .inc();
     }
 
     /// Counts a DNS lookup of a pool's name: "answered" or "failed".
-    pub fn dns(&self, outcome: &'static str) {
+    pub fn count_dns_answer(&self, outcome: &'static str) {
         self.dns_answers
             .get_or_create(&OutcomeLabels { outcome })
             .inc();
     }
 
     /// Sets the expiry of the certificate that a configured host is served with, in Unix time.
-    pub fn certificate(&self, host: &str, not_after: i64) {
+    pub fn set_certificate_expiry(&self, host: &str, not_after: i64) {
         let host = HostLabels { host: host.into() };
         self.certificates.get_or_create(&host).set(not_after);
     }
@@ -220,9 +220,9 @@ impl Metrics {
     }
 
     /// Creates the series of a configured backend, with no transition counted.
-    pub fn backend(&self, pool: &str, backend: &str, up: bool, state: &'static str) {
+    pub fn add_backend(&self, pool: &str, backend: &str, up: bool, state: &'static str) {
         self.set_up(pool, backend, up);
-        self.backend_state(pool, backend, state);
+        self.set_backend_state(pool, backend, state);
         for to in TRANSITIONS {
             drop(
                 self.backend_transitions
@@ -232,7 +232,7 @@ impl Metrics {
     }
 
     /// Counts a change of a backend to "up", "down" or "ejected".
-    pub fn backend_changed(&self, pool: &str, backend: &str, to: &'static str) {
+    pub fn record_transition(&self, pool: &str, backend: &str, to: &'static str) {
         self.set_up(pool, backend, to == UP);
         self.backend_transitions
             .get_or_create(&TransitionLabels::new(pool, backend, to))
@@ -240,7 +240,7 @@ impl Metrics {
     }
 
     /// Sets the state of a backend, one of `STATES`, and clears the others.
-    pub fn backend_state(&self, pool: &str, backend: &str, state: &'static str) {
+    pub fn set_backend_state(&self, pool: &str, backend: &str, state: &'static str) {
         for each in STATES {
             let labels = BackendStateLabels::new(pool, backend, each);
             let value = i64::from(each == state);
@@ -262,19 +262,19 @@ impl Metrics {
     }
 
     /// Counts a request that waits in the admission queue of a pool.
-    pub fn waiting(&self, pool: &str) -> WaitingGauge {
-        self.pools.waiting(pool)
+    pub fn waiting_gauge(&self, pool: &str) -> WaitingGauge {
+        self.pools.waiting_gauge(pool)
     }
 
     /// Counts a request that the admission queue refused; `reason` comes from a closed set of words.
-    pub fn admission_refused(&self, pool: &str, reason: &'static str) {
-        self.pools.admission_refused(pool, reason);
+    pub fn count_admission_refusal(&self, pool: &str, reason: &'static str) {
+        self.pools.count_admission_refusal(pool, reason);
     }
 
     /// Counts a retry: an attempt on a backend of the pool after an earlier one, on the same or another backend, has
     /// failed.
-    pub fn retried(&self, pool: &str) {
-        self.pools.retried(pool);
+    pub fn count_retry(&self, pool: &str) {
+        self.pools.count_retry(pool);
     }
 
     /// Returns all metrics in the OpenMetrics text format.

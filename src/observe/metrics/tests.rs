@@ -27,8 +27,8 @@ fn assert_lines(metrics: &Metrics, lines: &[&str]) {
 #[test]
 fn gauges_fall_on_drop_and_counters_do_not() {
     let metrics = Arc::new(Metrics::new());
-    let first = (metrics.connection(), metrics.session());
-    let second = metrics.connection();
+    let first = (metrics.connection_gauge(), metrics.session_gauge());
+    let second = metrics.connection_gauge();
     assert_eq!((metrics.connections(), metrics.sessions()), (2, 1));
     drop((first, second));
     assert_eq!((metrics.connections(), metrics.sessions()), (0, 0));
@@ -47,8 +47,8 @@ fn gauges_fall_on_drop_and_counters_do_not() {
 fn session_traffic_is_added_on_close() {
     let metrics = Metrics::new();
     assert_lines(&metrics, &["lockgate_frames_total{from=\"backend\"} 0"]);
-    metrics.handshake(Duration::from_millis(3));
-    metrics.session_closed(&end(Some(1000)));
+    metrics.record_handshake(Duration::from_millis(3));
+    metrics.record_session_end(&end(Some(1000)));
     assert_lines(
         &metrics,
         &[
@@ -70,11 +70,11 @@ fn session_traffic_is_added_on_close() {
 fn peers_cannot_create_series() {
     let metrics = Metrics::new();
     for code in 0..=u16::MAX {
-        metrics.session_closed(&end(Some(code)));
+        metrics.record_session_end(&end(Some(code)));
     }
-    metrics.session_closed(&end(None));
+    metrics.record_session_end(&end(None));
     for status in 0..1000 {
-        metrics.request(status);
+        metrics.count_request(status);
     }
     let page = metrics.encode();
     let series = |name: &str| page.lines().filter(|line| line.starts_with(name)).count();
@@ -96,8 +96,8 @@ fn peers_cannot_create_series() {
 #[test]
 fn refusals_and_failures_have_a_why_label() {
     let metrics = Metrics::new();
-    metrics.refused(403, "origin");
-    metrics.connection_failed("tls");
+    metrics.count_refusal(403, "origin");
+    metrics.count_connection_failure("tls");
     assert_lines(
         &metrics,
         &[
@@ -144,7 +144,7 @@ fn metric_families_are_unique() {
 #[test]
 fn backend_series_exist_while_the_backend_is_configured() {
     let metrics = Metrics::new();
-    metrics.backend("chat", "ws://a:1", true, "warming");
+    metrics.add_backend("chat", "ws://a:1", true, "warming");
     assert_lines(
         &metrics,
         &[
@@ -154,7 +154,7 @@ fn backend_series_exist_while_the_backend_is_configured() {
             "lockgate_backend_state{pool=\"chat\",backend=\"ws://a:1\",state=\"draining\"} 0",
         ],
     );
-    metrics.backend_changed("chat", "ws://a:1", "down");
+    metrics.record_transition("chat", "ws://a:1", "down");
     assert_lines(
         &metrics,
         &[
@@ -163,7 +163,7 @@ fn backend_series_exist_while_the_backend_is_configured() {
             "lockgate_backend_transitions_total{pool=\"chat\",backend=\"ws://a:1\",to=\"up\"} 0",
         ],
     );
-    metrics.backend_state("chat", "ws://a:1", "draining");
+    metrics.set_backend_state("chat", "ws://a:1", "draining");
     assert_lines(
         &metrics,
         &[

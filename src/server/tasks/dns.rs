@@ -63,6 +63,7 @@ enum QueryError {
 // === impl DnsTasks ===
 
 impl DnsTasks {
+    /// Creates the tasks; none runs before the first refresh.
     pub(crate) fn new(context: Arc<Context>, drains: Drains) -> Self {
         let (sender, receiver) = mpsc::channel(UPDATE_QUEUE_LEN);
         DnsTasks {
@@ -128,7 +129,7 @@ impl DnsTasks {
             return;
         };
         let outcome = if result.is_ok() { "answered" } else { "failed" };
-        self.context.metrics.dns(outcome);
+        self.context.metrics.count_dns_answer(outcome);
         let (answer, error) = match result {
             Ok(answer) => (Some(answer), None),
             Err(error) => (None, Some(ErrorChain(&error).to_string())),

@@ -121,7 +121,7 @@ fn checks_by_backend(gateway: &Gateway) -> HashMap<usize, HealthCheck> {
 fn register_metrics(check: &HealthCheck, metrics: &Metrics) {
     let (backend, state) = (check.backend(), check.state(Instant::now()));
     let up = backend.health().condition().0 == Condition::Up;
-    metrics.backend(check.pool(), backend.name(), up, state.as_str());
+    metrics.add_backend(check.pool(), backend.name(), up, state.as_str());
 }
 
 fn backend_key(backend: &Arc<Backend>) -> usize {

@@ -14,7 +14,7 @@ use crate::{
         frame::Opcode,
         frame_tracker::{FrameCounts, FrameTracker, Progress, Role, RsvBits, Violation},
     },
-    registry::tap_sink::TapSink,
+    registry::{LegSide, tap_sink::TapSink},
     splice::{
         leg::{Leg, LegIo, Unseen},
         limits::SessionLimits,
@@ -219,7 +219,7 @@ impl Pump {
     pub(crate) fn set_taps(
         &mut self,
         sinks: &[Arc<TapSink>],
-        from: Role,
+        from: LegSide,
         session: &Arc<SessionRecord>,
     ) {
         self.tap = match self.tap.take() {
@@ -309,7 +309,8 @@ impl Pump {
         })
     }
 
-    /// Calls [`Pump::relay_frames`] and passes the frames to the tap.
+    /// Relays `bytes` and passes the relayed frames to the tap. A tap receives only frames that were valid: its inflater
+    /// cannot continue after a violation.
     fn relay<S: LegIo, D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,

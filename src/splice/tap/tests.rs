@@ -1,5 +1,5 @@
 use crate::{
-    proto::frame_tracker::RsvBits,
+    proto::frame_tracker::{Role, RsvBits},
     registry::{
         SessionHandle, SessionRegistry, SessionTarget, filter::SessionFilter, tap::TapSubscription,
     },
@@ -30,7 +30,7 @@ impl TapHarness {
         record.extensions = Some(extensions.into());
         let tracker = FrameTracker::new(Role::Client, RsvBits::Deflate);
         let taps = handle.taps();
-        let tap = FrameTap::new(&taps, Role::Client, &Arc::new(record), &tracker);
+        let tap = FrameTap::new(&taps, LegSide::Client, &Arc::new(record), &tracker);
         TapHarness {
             subscription,
             tap,

@@ -4,10 +4,13 @@
 use crate::{
     config::UntilIssued,
     net::pem,
-    observe::{logging::ErrorChain, metrics::Metrics},
-    store::WriteBehindStore,
+    observe::metrics::Metrics,
+    store::RetryingStore,
     tls::{
-        acme::{error::AcmeError, order::CaConfig},
+        acme::{
+            error::{AcmeError, GenerateError, TransportError},
+            order::CaConfig,
+        },
         issued::IssuedCerts,
     },
 };
@@ -26,7 +29,7 @@ use tracing::{error, info, warn};
 
 pub(crate) struct AcmeClient {
     pub(crate) ca: Arc<CaConfig>,
-    pub(crate) store: WriteBehindStore,
+    pub(crate) store: RetryingStore,
     pub(crate) issued: Arc<IssuedCerts>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) until_issued: UntilIssued,
@@ -52,9 +55,10 @@ enum LockState {
 // === impl AcmeClient ===
 
 impl AcmeClient {
+    /// Creates the state. An inherited `lock` makes this process the one that orders.
     pub(crate) fn new(
         ca: CaConfig,
-        store: WriteBehindStore,
+        store: RetryingStore,
         issued: Arc<IssuedCerts>,
         metrics: Arc<Metrics>,
         until_issued: UntilIssued,
@@ -154,9 +158,11 @@ impl AcmeClient {
 
 /// Returns the account key in PKCS #8: the stored one, or a new one. A new key is saved before it is used. Only with
 /// external account binding the account is created first and its key saved afterwards ([`bind`]).
-async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeError> {
-    let unreadable =
-        |error| AcmeError::Unusable(format!("{} cannot be read: {error}", store.location()));
+async fn key(ca: &CaConfig, store: &RetryingStore) -> Result<Arc<[u8]>, AcmeError> {
+    let unreadable = |source| AcmeError::Store {
+        location: store.location(),
+        source,
+    };
     if let Some(stored) = store.load(FILE).map_err(unreadable)? {
         match pem::parse_pkcs8_key(&stored) {
             Ok(key) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
@@ -166,7 +172,7 @@ async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeE
         }
     }
     let der = match &ca.eab {
-        None => KeyPair::generate().map_err(|error| AcmeError::Unusable(error.to_string()))?,
+        None => KeyPair::generate().map_err(GenerateError::from)?,
         // The library creates a bound account together with its key.
         Some(_) => bind(ca).await?,
     };
@@ -177,14 +183,6 @@ async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeE
 
 /// Creates an account that is bound to an existing account at the CA (external account binding, RFC 8555 §7.3.4).
 async fn bind(ca: &CaConfig) -> Result<KeyPair, AcmeError> {
-    let failed = |error: Error| match error {
-        Error::Api(problem) => AcmeError::from_problem(
-            problem.r#type.as_deref(),
-            problem.detail.as_deref(),
-            ca.clock.now(),
-        ),
-        other => AcmeError::Unreachable(ErrorChain(&other).to_string()),
-    };
     let eab = ca.eab.as_ref().map(|eab| {
         let hmac = URL_SAFE_NO_PAD.decode(eab.hmac.expose().trim_end_matches('='));
         ExternalAccountKey::new(eab.kid.clone(), &hmac.unwrap_or_default())
@@ -198,9 +196,23 @@ async fn bind(ca: &CaConfig) -> Result<KeyPair, AcmeError> {
     let created = Account::builder_with_http(Box::new(ca.https.clone()))
         .create(&new_account, ca.directory.clone(), eab.as_ref())
         .await;
-    let (_, credentials) = created.map_err(failed)?;
+    let (_, credentials) = created.map_err(|error| acme_error(error, ca))?;
     let key = KeyPair::try_from(credentials.private_key().secret_pkcs8_der());
-    key.map_err(|error| AcmeError::Unusable(error.to_string()))
+    Ok(key.map_err(GenerateError::from)?)
+}
+
+/// Converts an error of `instant-acme`. The last `Retry-After` of the CA delays the next order after a rate limit
+/// or a status from 500.
+pub(crate) fn acme_error(error: Error, ca: &CaConfig) -> AcmeError {
+    let now = ca.clock.now();
+    match error {
+        Error::Api(problem) => {
+            let status = problem.status;
+            let failure = AcmeError::from_problem(problem.into(), status, now);
+            failure.with_retry_after(ca.https.retry_after(), now)
+        }
+        other => AcmeError::Unreachable(TransportError::InstantAcme(other)),
+    }
 }
 
 /// Logs in with this key. Without external account binding a missing account is created; a bound account must exist.

@@ -62,9 +62,9 @@ pub(crate) fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, Ba
 }
 
 /// Checks the files. `at` is the position of the section.
-pub(crate) fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Vec<Diagnostic>) {
+pub(crate) fn check(acme: &config::Acme, at: Option<Location>, diagnostics: &mut Vec<Diagnostic>) {
     if let Err(error) = client_config(acme.ca_file.as_deref()) {
-        problems.push(Diagnostic {
+        diagnostics.push(Diagnostic {
             at,
             message: format!("acme.ca_file: {}", ErrorChain(&error)),
             hint: Some("name a PEM file with the root certificate of the CA, or leave it out for public CAs".into()),
@@ -78,7 +78,7 @@ pub(crate) fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Ve
     });
     for (key, program) in hooks {
         if let Err(error) = executable(program) {
-            problems.push(Diagnostic {
+            diagnostics.push(Diagnostic {
                 at,
                 message: format!("{key}: {} {}", program.display(), ErrorChain(&error)),
                 hint: Some("name an executable file; a script needs a first line such as #!/bin/sh, and chmod +x".into()),

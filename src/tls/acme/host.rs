@@ -8,7 +8,7 @@ use crate::{
         acme::{
             cert_chain::CertChain,
             client::AcmeClient,
-            error::AcmeError,
+            error::{AcmeError, UnusableReason},
             schedule::{OrderHistory, renewal},
         },
         x509::{CertInfo, date},
@@ -98,7 +98,7 @@ impl AcmeHost {
         client.issued.insert(&self.name, chain.key);
         client
             .metrics
-            .certificate(&self.name, chain.cert_info.not_after);
+            .set_certificate_expiry(&self.name, chain.cert_info.not_after);
         self.state().cert_info = Some(chain.cert_info);
     }
 
@@ -154,9 +154,13 @@ impl AcmeHost {
         OrderGuard(self.clone())
     }
 
+    /// Saves and serves an issued certificate, and records the success.
+    ///
+    /// # Errors
+    /// Fails if the certificate cannot be used, or is not valid for longer than the current one.
     pub(crate) fn succeed(&self, client: &AcmeClient, pem: &[u8]) -> Result<(), AcmeError> {
         let chain = CertChain::parse(pem, &self.name);
-        let chain = chain.map_err(|error| AcmeError::Unusable(error.to_string()))?;
+        let chain = chain.map_err(|error| AcmeError::Unusable(error.into()))?;
         let (now, not_after) = (client.now(), chain.cert_info.not_after);
         let current_not_after = self
             .state()
@@ -165,8 +169,7 @@ impl AcmeHost {
             .map(|cert_info| cert_info.not_after);
         // Only a certificate that is valid for longer replaces the current one.
         if not_after <= now.max(current_not_after.unwrap_or(i64::MIN)) {
-            let text = format!("it is valid only until {}", date(not_after));
-            return Err(AcmeError::Unusable(text));
+            return Err(AcmeError::Unusable(UnusableReason::Expiry { not_after }));
         }
         let shown = date(not_after);
         // Saved before it is served: a process that takes over looks for the served certificate in the store.
@@ -176,17 +179,19 @@ impl AcmeHost {
         });
         info!(host = %self.name, issuer = %chain.cert_info.issuer, not_after = %shown, "a new certificate is served");
         self.serve(client, chain);
-        client.metrics.order("issued");
+        client.metrics.count_order("issued");
         Ok(())
     }
 
+    /// Records a failed order, which delays the next one, and logs it.
     pub(crate) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
         let now = client.now();
         let record = failure.to_history();
+        let reason = record.text.clone();
         self.update_history(client, |history| {
             history.fail(now, record, client.retry, fraction())
         });
-        client.metrics.order("failed");
+        client.metrics.count_order("failed");
         let state = self.state();
         let left = state
             .cert_info
@@ -197,13 +202,13 @@ impl AcmeHost {
         match left {
             Some(left) if left > DAY => {
                 let expires_in_days = left / DAY;
-                warn!(host = %self.name, reason = %failure, %next_attempt, expires_in_days, "certificate renewal failed; the current certificate is still valid");
+                warn!(host = %self.name, %reason, %next_attempt, expires_in_days, "certificate renewal failed; the current certificate is still valid");
             }
             Some(left) => {
-                error!(host = %self.name, reason = %failure, %next_attempt, expires_in_hours = left / 3600, "certificate renewal failed; the current certificate has expired or is about to expire");
+                error!(host = %self.name, %reason, %next_attempt, expires_in_hours = left / 3600, "certificate renewal failed; the current certificate has expired or is about to expire");
             }
             None => {
-                error!(host = %self.name, reason = %failure, %next_attempt, "certificate order failed; the host has no certificate")
+                error!(host = %self.name, %reason, %next_attempt, "certificate order failed; the host has no certificate")
             }
         }
     }

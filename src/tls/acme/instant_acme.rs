@@ -6,7 +6,11 @@ use crate::{
     net::{crypto::provider, web_client::HttpsClient},
     observe::logging::ErrorChain,
     tls::{
-        acme::{client, error::AcmeError, order::OrderRequest},
+        acme::{
+            client,
+            error::{AcmeError, GenerateError, HookError, InvalidReason, RefusedReason},
+            order::{CaConfig, OrderRequest},
+        },
         issued::{ChallengeGuard, ChallengeResponder},
     },
 };
@@ -23,42 +27,17 @@ use rustls::{
     server::ClientHello,
     sign::CertifiedKey,
 };
-use std::{
-    io,
-    path::Path,
-    pin::Pin,
-    process::{ExitStatus, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, pin::Pin, process::Stdio, sync::Arc, time::Duration};
 use tokio::{io::AsyncReadExt, process::Command, time::timeout};
 use tracing::warn;
 
-/// Why a DNS hook program failed.
-#[derive(Debug, thiserror::Error)]
-enum HookError {
-    /// The path cannot be made absolute.
-    #[error(transparent)]
-    Path(io::Error),
-    #[error("it cannot be started")]
-    Start(#[source] io::Error),
-    #[error("it did not finish within {} s", HOOK_TIMEOUT.as_secs())]
-    Timeout,
-    #[error("{status}: {output}")]
-    Failed { status: ExitStatus, output: String },
-    /// The exit status cannot be read.
-    #[error(transparent)]
-    Wait(io::Error),
-}
-
 /// Orders a certificate. Returns the key and the chain in PEM.
 pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
-    let failed = |error| acme_error(error, request);
+    let failed = |error| order_error(error, &request.ca);
     let account = client::log_in(&request.ca, &request.account)
         .await
         .map_err(failed)?;
-    let (key, csr) =
-        signing_request(&request.name).map_err(|error| AcmeError::Unusable(error.to_string()))?;
+    let (key, csr) = signing_request(&request.name)?;
 
     let mut proofs = Vec::new();
     // A wildcard and its parent use the same TXT record, so they are validated one after the other.
@@ -86,7 +65,7 @@ async fn run_order(
     csr: &[u8],
     proofs: &mut Vec<Proof>,
 ) -> Result<String, AcmeError> {
-    let failed = |error| acme_error(error, request);
+    let failed = |error| order_error(error, &request.ca);
     let names = [Identifier::Dns(request.name.to_string())];
     let order = account.new_order(&NewOrder::new(&names)).await;
     let mut order = order.map_err(failed)?;
@@ -116,9 +95,7 @@ async fn complete_challenge(
         AuthorizationStatus::Pending => {}
         AuthorizationStatus::Valid => return Ok(()),
         other => {
-            return Err(AcmeError::Refused(format!(
-                "the authorization is {other:?}"
-            )));
+            return Err(AcmeError::Refused(RefusedReason::Authorization(other)));
         }
     }
     let (kind, name) = match request.challenge {
@@ -127,16 +104,16 @@ async fn complete_challenge(
         Challenge::Dns01 => (ChallengeType::Dns01, "dns-01"),
     };
     let mut challenge = authorization.challenge(kind).ok_or_else(|| {
-        AcmeError::Refused(format!(
-            "it does not offer the challenge {name} for {}",
-            request.name
-        ))
+        AcmeError::Refused(RefusedReason::NoChallenge {
+            challenge: name,
+            name: request.name.clone(),
+        })
     })?;
     proofs.push(Proof::present(request, &challenge).await?);
     challenge
         .set_ready()
         .await
-        .map_err(|error| acme_error(error, request))
+        .map_err(|error| order_error(error, &request.ca))
 }
 
 /// A challenge response that the CA can query.
@@ -172,7 +149,7 @@ impl Proof {
             Challenge::Http01 => responder.authorization = authorization.as_str().to_owned(),
             Challenge::Dns01 => {
                 let Some(hook) = &request.ca.dns else {
-                    return Err(AcmeError::Hook("acme.dns is not set".into()));
+                    return Err(AcmeError::NoHook);
                 };
                 // RFC 8555 §8.4; a wildcard is validated at its parent.
                 let parent = request.name.trim_start_matches("*.");
@@ -216,21 +193,19 @@ impl ChallengeResponder for PresentedChallenge {
 }
 
 /// Creates the challenge certificate of RFC 8737 §3.
-fn challenge_cert(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, AcmeError> {
-    let unusable = |error: rcgen::Error| AcmeError::Unusable(error.to_string());
-    let key = KeyPair::generate().map_err(unusable)?;
-    let mut params = CertificateParams::new([name.to_owned()]).map_err(unusable)?;
+fn challenge_cert(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, GenerateError> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new([name.to_owned()])?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
-    let certificate = params.self_signed(&key).map_err(unusable)?;
+    let certificate = params.self_signed(&key)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let key = provider().key_provider.load_private_key(key);
-    let key = key.map_err(|error| AcmeError::Unusable(error.to_string()))?;
+    let key = provider().key_provider.load_private_key(key)?;
     // rustls does not know its critical extension and would reject the certificate if it parsed it.
     Ok(Arc::new(CertifiedKey::new(vec![certificate.into()], key)))
 }
 
 /// Generates a key and a certificate signing request for it (RFC 2986).
-fn signing_request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
+fn signing_request(name: &str) -> Result<(KeyPair, Vec<u8>), GenerateError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new([name.to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
@@ -239,7 +214,7 @@ fn signing_request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
 }
 
 /// Returns the reason for an invalid order, which the CA reports in the challenge object.
-async fn rejection(order: &mut instant_acme::Order) -> String {
+async fn rejection(order: &mut instant_acme::Order) -> InvalidReason {
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
         let Ok(state) = authorization.refresh().await else {
@@ -247,25 +222,17 @@ async fn rejection(order: &mut instant_acme::Order) -> String {
         };
         let mut problems = state.challenges.iter().filter_map(|c| c.error.as_ref());
         if let Some(problem) = problems.next() {
-            return problem.to_string();
+            return InvalidReason::Problem(problem.clone().into());
         }
     }
-    "the order became invalid; the CA gave no reason".to_owned()
+    InvalidReason::Unknown
 }
 
-fn acme_error(error: Error, request: &OrderRequest) -> AcmeError {
-    let retry_after = request.ca.https.retry_after();
+/// Converts an error of an order.
+fn order_error(error: Error, ca: &CaConfig) -> AcmeError {
     match error {
-        Error::Api(problem) => {
-            let failure = AcmeError::from_problem(
-                problem.r#type.as_deref(),
-                problem.detail.as_deref(),
-                request.now(),
-            );
-            failure.not_before(retry_after, request.now())
-        }
-        Error::Timeout(_) => AcmeError::Unreachable("it did not finish the order in time".into()),
-        other => AcmeError::Unreachable(ErrorChain(&other).to_string()),
+        Error::Timeout(_) => AcmeError::Timeout(POLL_TIMEOUT),
+        other => client::acme_error(other, ca),
     }
 }
 
@@ -289,9 +256,9 @@ impl HttpClient for HttpsClient {
 /// Sets the TXT record of `name`. Returns when the program exits, by which time the record must be published.
 async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
     let done = call(&hook.present, name, value).await;
-    done.map_err(|error| {
-        let (program, error) = (hook.present.display(), ErrorChain(&error));
-        AcmeError::Hook(format!("{program} failed: {error}"))
+    done.map_err(|source| AcmeError::Hook {
+        program: hook.present.clone(),
+        source,
     })
 }
 
@@ -325,11 +292,11 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), HookError> 
         (child.wait().await, output)
     };
     let Ok((status, output)) = timeout(HOOK_TIMEOUT, run).await else {
-        return Err(HookError::Timeout);
+        return Err(HookError::Timeout(HOOK_TIMEOUT));
     };
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(HookError::Failed {
+        Ok(status) => Err(HookError::Exit {
             status,
             output: String::from_utf8_lossy(&output).trim().to_owned(),
         }),
@@ -337,11 +304,51 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), HookError> 
     }
 }
 
-const RETRY_POLICY: RetryPolicy = RetryPolicy::new()
-    .timeout(Duration::from_secs(90))
-    .backoff(1.5);
+const RETRY_POLICY: RetryPolicy = RetryPolicy::new().timeout(POLL_TIMEOUT).backoff(1.5);
+
+/// The time for which the state of an order is polled after each step.
+const POLL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// DNS providers may need minutes to publish a record on all servers.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(180);
 
 const MAX_OUTPUT_LEN: u64 = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::acme::{files, schedule::CaClock};
+    use std::sync::Mutex;
+
+    fn ca() -> CaConfig {
+        let tls = files::client_config(None).unwrap();
+        CaConfig {
+            directory: "https://ca.test/dir".to_owned(),
+            contact: Vec::new(),
+            eab: None,
+            dns: None,
+            https: HttpsClient::new(tls.clone()),
+            tls,
+            clock: CaClock::default(),
+            txt_record_locks: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn order_that_is_polled_for_too_long_is_a_timeout() {
+        let failure = order_error(Error::Timeout(None), &ca());
+        assert!(
+            matches!(failure, AcmeError::Timeout(POLL_TIMEOUT)),
+            "{failure:?}"
+        );
+    }
+    #[test]
+    fn problem_with_status_503_is_no_refusal() {
+        let problem = r#"{"type":"urn:ietf:params:acme:error:serverInternal","detail":"database","status":503}"#;
+        let failure = order_error(Error::Api(serde_json::from_str(problem).unwrap()), &ca());
+        assert!(
+            matches!(failure, AcmeError::ErrorStatus { status: 503, .. }),
+            "{failure:?}"
+        );
+    }
+}

@@ -17,7 +17,7 @@ pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> 
         Challenge::TlsAlpn01 | Challenge::Http01 => ORDER_TIMEOUT,
     };
     let issued = timeout(limit, order(request)).await;
-    issued.unwrap_or(Err(AcmeError::Timeout(limit.as_secs())))
+    issued.unwrap_or(Err(AcmeError::Timeout(limit)))
 }
 
 async fn order(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
@@ -25,8 +25,8 @@ async fn order(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
         return instant_acme::issue(request).await;
     }
     match rustls_acme::issue(request).await {
-        Err(AcmeError::BadNonce(error)) => {
-            debug!(host = %request.name, %error, "nonce rejected; ordering again by instant-acme");
+        Err(AcmeError::BadNonce(problem)) => {
+            debug!(host = %request.name, %problem, "nonce rejected; ordering again by instant-acme");
             instant_acme::issue(request).await
         }
         issued => issued,

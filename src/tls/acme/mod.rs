@@ -28,11 +28,12 @@ use crate::{
         tasks::Tasks,
     },
     net::{crypto::provider, web_client::HttpsClient},
-    observe::metrics::Metrics,
-    store::{WriteBehindStore, dir::DirStore},
+    observe::{logging::ErrorChain, metrics::Metrics},
+    store::{RetryingStore, dir::DirStore},
     tls::{
         acme::{
-            client::AcmeClient, files::BadRoots, host::AcmeHost, order::CaConfig, schedule::CaClock,
+            client::AcmeClient, error::GenerateError, files::BadRoots, host::AcmeHost,
+            order::CaConfig, schedule::CaClock,
         },
         issued::IssuedCerts,
     },
@@ -95,7 +96,7 @@ impl Acme {
             txt_record_locks: Mutex::default(),
             directory,
         };
-        let store = WriteBehindStore::new(Box::new(DirStore::at(folder)));
+        let store = RetryingStore::new(Box::new(DirStore::at(folder)));
         let lock = inherited.take(Acme::LOCK, &absolute_path(&store.location()));
         let client = Arc::new(AcmeClient::new(
             ca,
@@ -186,7 +187,10 @@ impl Acme {
     fn serve_self_signed(&self, name: &str) {
         match self_signed(name) {
             Ok(key) => self.client.issued.insert(name, Arc::new(key)),
-            Err(error) => error!(%name, %error, "cannot create a self-signed certificate"),
+            Err(error) => {
+                let error = ErrorChain(&error);
+                error!(%name, %error, "cannot create a self-signed certificate");
+            }
         }
     }
 
@@ -205,7 +209,7 @@ impl fmt::Debug for Acme {
     }
 }
 
-fn self_signed(name: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
+fn self_signed(name: &str) -> Result<CertifiedKey, GenerateError> {
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new([name.to_owned()])?.self_signed(&key)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

@@ -1,8 +1,11 @@
 //! The loops of ACME. One per host waits until an order is due, then orders, saves and serves the certificate; one for
 //! all hosts retries failed writes and checks the clock.
 
-use crate::tls::acme::{
-    client::AcmeClient, error::AcmeError, host::AcmeHost, issuer, order::OrderRequest,
+use crate::{
+    observe::logging::ErrorChain,
+    tls::acme::{
+        client::AcmeClient, error::AcmeError, host::AcmeHost, issuer, order::OrderRequest,
+    },
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -82,7 +85,9 @@ pub(crate) async fn maintenance_loop(client: Arc<AcmeClient>) {
             let ca = &client.ca;
             match ca.clock.query(&ca.https, &ca.directory).await {
                 Ok(()) => last_check = Some(Instant::now()),
-                Err(failure) => debug!(reason = %failure, "cannot get the time from the CA"),
+                Err(failure) => {
+                    debug!(reason = %ErrorChain(&failure), "cannot get the time from the CA")
+                }
             }
         }
         sleep(client.retry.min(MINUTE)).await;

@@ -7,7 +7,13 @@
 use crate::{
     config::Challenge,
     tls::{
-        acme::{error::AcmeError, order::OrderRequest},
+        acme::{
+            error::{
+                AcmeError, GenerateError, InvalidReason, RefusedReason, TransportError,
+                UnusableReason,
+            },
+            order::OrderRequest,
+        },
         issued::ChallengeResponder,
     },
 };
@@ -25,6 +31,7 @@ use rustls_acme::{
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// Orders a certificate. Returns the key and the chain in PEM.
@@ -51,15 +58,18 @@ pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> 
             Some(Ok(EventOk::CertCacheStore)) => {}
             Some(Ok(_)) => continue,
             Some(Err(EventError::Order(error))) => return Err(acme_error(error, request.now())),
-            Some(Err(error)) => return Err(AcmeError::Unusable(error.to_string())),
-            None => return Err(AcmeError::Unusable("rustls-acme has ended".into())),
+            Some(Err(error)) => {
+                return Err(AcmeError::Unusable(UnusableReason::RustlsAcme(
+                    error.into(),
+                )));
+            }
+            None => return Err(AcmeError::Unusable(UnusableReason::Missing)),
         }
         let pem = certificate
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        return pem
-            .ok_or_else(|| AcmeError::Unusable("rustls-acme returned no certificate".into()));
+        return pem.ok_or(AcmeError::Unusable(UnusableReason::Missing));
     }
 }
 
@@ -114,28 +124,23 @@ impl AccountCache for OneShotCache {
 /// Converts an order error. Only a failed authorization counts as a failed validation.
 fn acme_error(error: OrderError, now: i64) -> AcmeError {
     match error {
-        OrderError::BadAuth(auth) => AcmeError::Invalid(failure_detail(&auth)),
-        OrderError::TooManyAttemptsAuth(name) => {
-            AcmeError::Invalid(format!("the authorization of {name} stayed pending"))
-        }
+        OrderError::BadAuth(auth) => AcmeError::Invalid(invalid_reason(auth)),
+        OrderError::TooManyAttemptsAuth(name) => AcmeError::Invalid(InvalidReason::Pending(name)),
         OrderError::BadOrder(order) => match order.error {
-            Some(problem) => {
-                AcmeError::from_problem(problem.typ.as_deref(), problem.detail.as_deref(), now)
-            }
-            None => AcmeError::Refused("the order became invalid".into()),
+            Some(problem) => AcmeError::from_problem(problem.into(), None, now),
+            None => AcmeError::Refused(RefusedReason::OrderInvalid),
         },
-        OrderError::ProcessingTimeout(_) => {
-            AcmeError::Unreachable("it did not finish the order in time".into())
+        OrderError::ProcessingTimeout(_) => AcmeError::Timeout(PROCESSING_TIMEOUT),
+        error @ OrderError::Rcgen(_) => {
+            AcmeError::Generate(GenerateError::RustlsAcme(error.into()))
         }
-        OrderError::Rcgen(error) => AcmeError::Unusable(error.to_string()),
         OrderError::Acme(acme::AcmeError::HttpRequest(error)) => {
-            let text = error.to_string();
-            match parse_error_response(&text) {
+            match parse_error_response(&error.to_string()) {
                 Some((status, body)) => AcmeError::from_response(status, &body, now),
-                None => AcmeError::Unreachable(text),
+                None => AcmeError::Unreachable(TransportError::RustlsAcme(error.into())),
             }
         }
-        OrderError::Acme(error) => AcmeError::Unreachable(error.to_string()),
+        OrderError::Acme(error) => AcmeError::Unreachable(TransportError::RustlsAcme(error)),
     }
 }
 
@@ -148,23 +153,18 @@ fn parse_error_response(text: &str) -> Option<(u16, String)> {
     Some((status.parse().ok()?, body))
 }
 
-fn failure_detail(auth: &Auth) -> String {
-    let mut problems = auth
-        .challenges
-        .iter()
-        .filter_map(|challenge| challenge.error.as_ref());
-    let problem = problems.next();
-    match problem.and_then(|problem| problem.detail.as_deref().map(|detail| (detail, problem))) {
-        Some((detail, problem)) => {
-            let kind = problem
-                .typ
-                .as_deref()
-                .and_then(|kind| kind.rsplit(':').next());
-            format!("{detail} ({})", kind.unwrap_or("no type"))
-        }
-        None => format!("the authorization is {:?}", auth.status),
+/// Returns the CA's reason for a failed authorization, which the challenge objects have.
+fn invalid_reason(auth: Auth) -> InvalidReason {
+    let challenges = auth.challenges.into_iter();
+    let mut problems = challenges.filter_map(|challenge| challenge.error);
+    match problems.next() {
+        Some(problem) => InvalidReason::Problem(problem.into()),
+        None => InvalidReason::Authorization(auth.status),
     }
 }
+
+/// The time for which `rustls-acme` polls an order that the CA processes: 1 + 2 + 4 + … + 512 s.
+const PROCESSING_TIMEOUT: Duration = Duration::from_secs(1023);
 
 #[cfg(test)]
 mod tests {
@@ -176,5 +176,13 @@ mod tests {
         let text = format!("non 2xx http status: {} {body:?}", 400);
         assert_eq!(parse_error_response(&text), Some((400, body.to_owned())));
         assert_eq!(parse_error_response("io error: broken"), None);
+    }
+
+    #[test]
+    fn order_that_stays_in_processing_is_a_timeout() {
+        let order = r#"{"status":"processing","authorizations":[],"finalize":"https://ca.test/1"}"#;
+        let order = serde_json::from_str(order).unwrap();
+        let failure = acme_error(OrderError::ProcessingTimeout(order), 0);
+        assert!(matches!(failure, AcmeError::Timeout(_)), "{failure:?}");
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::{
     net::web_client::HttpsClient,
-    observe::logging::ErrorChain,
-    tls::acme::error::{AcmeError, FailureRecord},
+    tls::acme::error::{AcmeError, FailureRecord, TransportError},
 };
 use bytes::Bytes;
 use http::{Request, header};
@@ -161,14 +160,14 @@ impl CaClock {
         directory: &str,
     ) -> Result<(), AcmeError> {
         let request = Request::get(directory).body(Bytes::new());
-        let request = request.map_err(|error| AcmeError::Unreachable(error.to_string()))?;
+        let request =
+            request.map_err(|error| AcmeError::Unreachable(TransportError::Url(error)))?;
         let response = https.send(request).await;
-        let response =
-            response.map_err(|error| AcmeError::Unreachable(ErrorChain(&error).to_string()))?;
+        let response = response.map_err(|error| AcmeError::Unreachable(error.into()))?;
         if !response.status().is_success() {
             let body = String::from_utf8_lossy(response.body());
             let failure = AcmeError::from_response(response.status().as_u16(), &body, self.now());
-            return Err(failure.not_before(https.retry_after(), self.now()));
+            return Err(failure.with_retry_after(https.retry_after(), self.now()));
         }
         // Without a Date the last known offset stays.
         let date = response.headers().get(header::DATE);

@@ -12,10 +12,10 @@ fn valid_pairs_are_read_with_their_names() {
     let chain = fs::read_to_string(&pair.cert).unwrap() + "\r\ncomment\r\n" + &pki.ca_pem();
     pki.write("chain.pem", chain.replace('\n', "\r\n"));
     symlink(pki.path("a.key"), pki.path("link.key")).unwrap();
-    let mut problems = Vec::new();
-    let plain = read(&pair, &mut problems).unwrap();
-    let long = read(&pki.entry("chain.pem", "link.key"), &mut problems).unwrap();
-    assert!(problems.is_empty(), "{problems:?}");
+    let mut diagnostics = Vec::new();
+    let plain = read(&pair, &mut diagnostics).unwrap();
+    let long = read(&pki.entry("chain.pem", "link.key"), &mut diagnostics).unwrap();
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let names = ["a.test", "*.b.test", "192.0.2.1", "2001:db8::1"];
     assert_eq!(plain.names, names.map(Box::from));
     assert_eq!((plain.key.cert.len(), long.key.cert.len()), (1, 2));
@@ -25,15 +25,15 @@ fn valid_pairs_are_read_with_their_names() {
 #[test]
 fn expired_and_future_certificates_are_read() {
     let pki = Pki::new();
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (from, to) in [(2019, 2020), (4000, 4001)] {
         let pair = pki.pair_with("old", &["a.test"], |params| {
             params.not_before = rcgen::date_time_ymd(from, 1, 1);
             params.not_after = rcgen::date_time_ymd(to, 1, 1);
         });
-        assert!(read(&pair, &mut problems).is_some());
+        assert!(read(&pair, &mut diagnostics).is_some());
     }
-    assert!(problems.is_empty(), "{problems:?}");
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
 }
 
 #[test]
@@ -96,22 +96,29 @@ fn invalid_files_are_reported_with_a_hint() {
             "subjectAltName",
         ),
     ] {
-        let mut problems = Vec::new();
-        assert!(read(&pki.entry(cert, key), &mut problems).is_none());
-        let [problem] = &problems[..] else {
-            panic!("{cert}, {key}: {problems:?}");
+        let mut diagnostics = Vec::new();
+        assert!(read(&pki.entry(cert, key), &mut diagnostics).is_none());
+        let [diagnostic] = &diagnostics[..] else {
+            panic!("{cert}, {key}: {diagnostics:?}");
         };
-        assert!(problem.message.contains(message), "{problem:?}");
+        assert!(diagnostic.message.contains(message), "{diagnostic:?}");
         let file = if message == "there is no file" && cert == "a.pem" {
             key
         } else {
             cert
         };
-        let named = problem.message.contains(&*pki.path(file).to_string_lossy())
-            || problem.message.contains(&*pki.path(key).to_string_lossy());
-        assert!(named, "{problem:?} names no file");
-        assert!(problem.hint.as_ref().unwrap().contains(hint), "{problem:?}");
-        assert_eq!(problem.at, LOCATION);
+        let named = diagnostic
+            .message
+            .contains(&*pki.path(file).to_string_lossy())
+            || diagnostic
+                .message
+                .contains(&*pki.path(key).to_string_lossy());
+        assert!(named, "{diagnostic:?} names no file");
+        assert!(
+            diagnostic.hint.as_ref().unwrap().contains(hint),
+            "{diagnostic:?}"
+        );
+        assert_eq!(diagnostic.at, LOCATION);
     }
 }
 
@@ -119,7 +126,7 @@ fn invalid_files_are_reported_with_a_hint() {
 fn errors_of_both_files_are_reported() {
     let pki = Pki::new();
     pki.write("empty", "");
-    let mut problems = Vec::new();
-    assert!(read(&pki.entry("none.pem", "empty"), &mut problems).is_none());
-    assert_eq!(problems.len(), 2);
+    let mut diagnostics = Vec::new();
+    assert!(read(&pki.entry("none.pem", "empty"), &mut diagnostics).is_none());
+    assert_eq!(diagnostics.len(), 2);
 }

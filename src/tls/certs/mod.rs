@@ -18,7 +18,7 @@ use crate::{
     tls::{
         cert_files,
         certs::{
-            reload::{CertReload, reload_table},
+            reload::{CertReload, log_reload, reload_table},
             table::{CertSource, CertTable, LoadedCert, address},
         },
         dev::DevCa,
@@ -72,12 +72,12 @@ impl Certificates {
         hosts: &[Located<HostPattern>],
         acme: Option<&BTreeSet<Box<str>>>,
         issuers: &CertIssuers<'_>,
-        problems: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Certificates {
         let mut table = CertTable::default();
-        let before = problems.len();
+        let before = diagnostics.len();
         for entry in &tls.certificates {
-            if let Some(loaded) = cert_files::read(entry, problems) {
+            if let Some(loaded) = cert_files::read(entry, diagnostics) {
                 cert_files::warn_about_cert(entry, &loaded);
                 let cert =
                     LoadedCert::new(CertSource::File(entry.clone()), loaded.names, loaded.key);
@@ -86,7 +86,7 @@ impl Certificates {
             }
         }
         // The names in an unreadable file are unknown, so a missing name cannot be reported.
-        let all_read = problems.len() == before;
+        let all_read = diagnostics.len() == before;
 
         let requested = acme.into_iter().flatten();
         let acme_names: BTreeSet<Box<str>> = requested
@@ -94,7 +94,7 @@ impl Certificates {
             .cloned()
             .collect();
         if let Some(ca) = issuers.dev {
-            issue_dev_certs(&mut table, ca, hosts, &acme_names, problems);
+            issue_dev_certs(&mut table, ca, hosts, &acme_names, diagnostics);
         }
         if let Some(name) = &tls.default
             && !table.set_default(name)
@@ -104,7 +104,7 @@ impl Certificates {
                 table: &table,
                 acme_names: &acme_names,
             };
-            problems.push(Diagnostic {
+            diagnostics.push(Diagnostic {
                 at: name.at,
                 message: format!("no certificate has the name {:?}", name.value),
                 hint: Some(coverage.known_names(name)),
@@ -119,7 +119,7 @@ impl Certificates {
                 table: &table,
                 acme_names: &acme_names,
             };
-            problems.extend(
+            diagnostics.extend(
                 hosts
                     .iter()
                     .filter_map(|host| coverage.unserved(host, hint)),
@@ -237,9 +237,7 @@ pub(crate) async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Me
     loop {
         let reloaded = certificates.clone();
         let read = tokio::task::spawn_blocking(move || reloaded.reload(&changed));
-        for change in read.await.unwrap_or_default() {
-            change.log();
-        }
+        log_reload(read.await);
         publish_expiries(&certificates, &metrics, &mut published);
         let indices = watch.changed().await;
         changed = indices.into_iter().map(|at| files[at].clone()).collect();
@@ -259,7 +257,7 @@ fn publish_expiries(
         }
     }
     for (name, not_after) in &expiries {
-        metrics.certificate(name, *not_after);
+        metrics.set_certificate_expiry(name, *not_after);
     }
     *published = expiries.into_keys().collect();
 }
@@ -270,7 +268,7 @@ fn issue_dev_certs(
     ca: &DevCa,
     hosts: &[Located<HostPattern>],
     acme_names: &BTreeSet<Box<str>>,
-    problems: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) {
     // A client that connects to an address sends no name, so one certificate must cover all addresses.
     let mut local: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
@@ -294,17 +292,17 @@ fn issue_dev_certs(
             continue;
         }
         if table.find(&name).is_none() && !acme_names.contains(name.as_str()) {
-            issue(table, ca, vec![name], problems);
+            issue(table, ca, vec![name], diagnostics);
         }
     }
-    table.local_cert = issue(table, ca, local, problems);
+    table.local_cert = issue(table, ca, local, diagnostics);
 }
 
 fn issue(
     table: &mut CertTable,
     ca: &DevCa,
     names: Vec<String>,
-    problems: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Arc<CertifiedKey>> {
     match ca.issue(&names) {
         Ok(key) => {
@@ -315,7 +313,7 @@ fn issue(
             Some(key)
         }
         Err(error) => {
-            problems.push(Diagnostic {
+            diagnostics.push(Diagnostic {
                 at: None,
                 message: format!(
                     "the development CA cannot issue a certificate for {}",

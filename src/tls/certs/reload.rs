@@ -10,6 +10,7 @@ use crate::{
     },
 };
 use std::{collections::BTreeSet, path::PathBuf};
+use tokio::task::JoinError;
 use tracing::{error, info, warn};
 
 /// A change found by the reload of a pair.
@@ -31,7 +32,7 @@ pub enum CertReload {
         /// The certificate's file.
         file: PathBuf,
         /// The error in the certificate or its key.
-        problems: Vec<Diagnostic>,
+        diagnostics: Vec<Diagnostic>,
         /// The expiry of the served certificate.
         not_after: Option<i64>,
     },
@@ -98,19 +99,19 @@ fn reload_pair(cert: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<Cer
         return None;
     }
     let file = entry.cert.clone();
-    let mut problems = Vec::new();
-    let Some(loaded) = cert_files::read(entry, &mut problems) else {
-        if cert.problems == problems {
+    let mut diagnostics = Vec::new();
+    let Some(loaded) = cert_files::read(entry, &mut diagnostics) else {
+        if cert.diagnostics == diagnostics {
             return None;
         }
-        cert.problems = problems.clone();
+        cert.diagnostics = diagnostics.clone();
         return Some(CertReload::Failed {
             file,
-            problems,
+            diagnostics,
             not_after: cert.not_after(),
         });
     };
-    let was_broken = !std::mem::take(&mut cert.problems).is_empty();
+    let was_broken = !std::mem::take(&mut cert.diagnostics).is_empty();
     if loaded.key.cert == cert.key.cert {
         return was_broken.then_some(CertReload::Recovered { file });
     }
@@ -123,6 +124,19 @@ fn reload_pair(cert: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<Cer
         lost,
         not_after: cert.not_after(),
     })
+}
+
+/// Logs the changes that a reload on a blocking thread found, or the panic that ended it: the previous certificates are
+/// still served then.
+pub(crate) fn log_reload(result: Result<Vec<CertReload>, JoinError>) {
+    match result {
+        Ok(changes) => changes.iter().for_each(CertReload::log),
+        Err(error) if error.is_panic() => {
+            error!(%error, "the certificate files cannot be reloaded; the previous certificates are still served");
+        }
+        // The runtime shuts down.
+        Err(_) => {}
+    }
 }
 
 // === impl CertReload ===
@@ -147,13 +161,13 @@ impl CertReload {
             }
             CertReload::Failed {
                 file,
-                problems,
+                diagnostics,
                 not_after,
             } => {
                 let (file, served_until) = (file.display(), format_expiry(not_after));
-                for problem in problems {
-                    let reason = &problem.message;
-                    let hint = problem.hint.as_deref().unwrap_or_default();
+                for diagnostic in diagnostics {
+                    let reason = &diagnostic.message;
+                    let hint = diagnostic.hint.as_deref().unwrap_or_default();
                     error!(%file, %reason, %hint, %served_until, "the new certificate cannot be used; the previous one is still served");
                 }
             }

@@ -29,7 +29,7 @@ pub(crate) struct LoadedCert {
     pub(crate) names: Vec<Box<str>>,
     pub(crate) key: Arc<CertifiedKey>,
     /// The errors of the last reload of its files, after which this certificate is still served.
-    pub(crate) problems: Vec<Diagnostic>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
 #[derive(Clone)]
@@ -112,6 +112,7 @@ impl CertTable {
 // === impl LoadedCert ===
 
 impl LoadedCert {
+    /// Creates the entry of a certificate without errors.
     pub(crate) fn new(
         source: CertSource,
         names: Vec<Box<str>>,
@@ -121,7 +122,7 @@ impl LoadedCert {
             source,
             names,
             key,
-            problems: Vec::new(),
+            diagnostics: Vec::new(),
         }
     }
 
@@ -130,6 +131,7 @@ impl LoadedCert {
         cert_info(&self.key).map(|info| info.not_after)
     }
 
+    /// Returns the status as `lockgate cert list` displays it.
     pub(crate) fn status(&self) -> CertificateStatus {
         let info = cert_info(&self.key);
         let names: Vec<String> = self.names.iter().map(|name| name.to_string()).collect();
@@ -145,7 +147,7 @@ impl LoadedCert {
             not_after: info.as_ref().map(|info| date(info.not_after)),
             ordering: false,
             next_attempt: None,
-            error: (!self.problems.is_empty()).then(|| join_diagnostics(&self.problems)),
+            error: (!self.diagnostics.is_empty()).then(|| join_diagnostics(&self.diagnostics)),
         }
     }
 
@@ -159,18 +161,19 @@ impl LoadedCert {
 }
 
 /// Joins the diagnostics and their hints into one text.
-fn join_diagnostics(problems: &[Diagnostic]) -> String {
-    let text = |problem: &Diagnostic| match &problem.hint {
-        Some(hint) => format!("{} ({hint})", problem.message),
-        None => problem.message.clone(),
+fn join_diagnostics(diagnostics: &[Diagnostic]) -> String {
+    let text = |diagnostic: &Diagnostic| match &diagnostic.hint {
+        Some(hint) => format!("{} ({hint})", diagnostic.message),
+        None => diagnostic.message.clone(),
     };
-    problems.iter().map(text).collect::<Vec<_>>().join("; ")
+    diagnostics.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
 fn cert_info(key: &CertifiedKey) -> Option<CertInfo> {
     key.cert.first().and_then(x509::cert_info)
 }
 
+/// Parses a host that is an IP address, with or without brackets.
 pub(crate) fn address(host: &str) -> Option<IpAddr> {
     host.trim_matches(['[', ']']).parse().ok()
 }

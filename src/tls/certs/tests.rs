@@ -21,10 +21,10 @@ fn under(name: &str) -> Located<HostPattern> {
 }
 
 /// Returns the diagnostics of a configuration.
-fn problems(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
-    Certificates::build(tls, hosts, None, &CertIssuers::default(), &mut problems);
-    problems
+fn diagnostics(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    Certificates::build(tls, hosts, None, &CertIssuers::default(), &mut diagnostics);
+    diagnostics
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn default_without_a_certificate_is_reported() {
             "the certificates have: *.rooms.test, 10.0.0.1, chat.example.com",
         ),
     ] {
-        let found = problems(&tls(vec![pair.clone()], bad), &[]);
+        let found = diagnostics(&tls(vec![pair.clone()], bad), &[]);
         assert_eq!(found.len(), 1);
         assert_eq!(
             found[0].message,
@@ -109,7 +109,7 @@ fn default_without_a_certificate_is_reported() {
         assert_eq!(found[0].hint.as_deref(), Some(hint));
         assert_eq!(found[0].at, LOCATION);
     }
-    let found = problems(&tls(vec![], "a.test"), &[]);
+    let found = diagnostics(&tls(vec![], "a.test"), &[]);
     assert!(found[0].hint.as_ref().unwrap().contains("tls.certificates"));
 }
 
@@ -132,7 +132,7 @@ fn routed_host_without_a_certificate_is_reported() {
         (exact("10.0.0.2"), Some("10.0.0.2")),
         (exact("[::1]"), Some("::1")),
     ] {
-        let found = problems(&plain, std::slice::from_ref(&host));
+        let found = diagnostics(&plain, std::slice::from_ref(&host));
         match unserved {
             None => assert!(found.is_empty(), "{host:?}: {found:?}"),
             Some(shown) => {
@@ -146,8 +146,8 @@ fn routed_host_without_a_certificate_is_reported() {
     // With a default certificate a missing name is only a warning.
     let defaulted = tls(vec![pair], "a.test");
     let hosts = [exact("b.test"), exact("10.0.0.2"), under("z.test"), any()];
-    assert!(problems(&defaulted, &hosts).is_empty());
-    assert_eq!(problems(&tls(vec![], ""), &[any()]).len(), 1);
+    assert!(diagnostics(&defaulted, &hosts).is_empty());
+    assert_eq!(diagnostics(&tls(vec![], ""), &[any()]).len(), 1);
 }
 
 /// A broken file is one error, without a further error for each host that it may have named.
@@ -161,7 +161,7 @@ fn broken_file_is_the_only_error() {
         ],
         "a.test",
     );
-    let found = problems(&tls, &[exact("a.test")]);
+    let found = diagnostics(&tls, &[exact("a.test")]);
     let messages: Vec<_> = found.iter().map(|p| p.message.as_str()).collect();
     assert_eq!(messages.len(), 2, "{messages:?}");
     assert!(messages[0].ends_with("none.pem") && messages[1].ends_with("none.key"));
@@ -173,14 +173,14 @@ fn development_ca_issues_only_missing_certificates_and_may_serve_the_default() {
     let ca = DevCa::open(pki.folder.path()).unwrap();
     let mut tls = tls(vec![pki.pair("a", &["a.test", "localhost"])], "");
     tls.default = Some(Located::nowhere("b.test".to_owned()));
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     let hosts = [exact("a.test"), exact("b.test")];
     let issuers = CertIssuers {
         dev: Some(&ca),
         ..CertIssuers::default()
     };
-    let certificates = Certificates::build(&tls, &hosts, None, &issuers, &mut problems);
-    assert!(problems.is_empty(), "{problems:?}");
+    let certificates = Certificates::build(&tls, &hosts, None, &issuers, &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let table = certificates.table.load();
     let from_file = table.find("a.test").unwrap();
     assert!(Arc::ptr_eq(from_file, table.find("localhost").unwrap()));
@@ -189,6 +189,6 @@ fn development_ca_issues_only_missing_certificates_and_may_serve_the_default() {
     assert!(Arc::ptr_eq(issued, table.without_sni().unwrap()));
 
     let bad = [exact("ä.test")];
-    Certificates::build(&tls, &bad, None, &issuers, &mut problems);
-    assert!(problems[0].message.contains("ä.test"), "{problems:?}");
+    Certificates::build(&tls, &bad, None, &issuers, &mut diagnostics);
+    assert!(diagnostics[0].message.contains("ä.test"), "{diagnostics:?}");
 }

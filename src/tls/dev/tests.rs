@@ -184,7 +184,7 @@ async fn client_that_trusts_the_ca_completes_the_tls_handshake() {
         HostPattern::Exact("127.0.0.1".into()),
         HostPattern::Under("rooms.test".into()),
     ];
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     let tls = tls(vec![], "");
     let issuers = certs::CertIssuers {
         dev: Some(&ca),
@@ -195,9 +195,9 @@ async fn client_that_trusts_the_ca_completes_the_tls_handshake() {
         &hosts.map(Located::nowhere),
         None,
         &issuers,
-        &mut problems,
+        &mut diagnostics,
     );
-    assert!(problems.is_empty(), "{problems:?}");
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     assert_eq!(
         certificates
             .expiries()

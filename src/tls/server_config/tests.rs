@@ -22,16 +22,16 @@ fn tls_server(pki: &Pki, ca: &str, client_auth_hosts: &[&str]) -> TlsServer {
         .map(|it| it.parse().unwrap())
         .collect();
     let certificates = Arc::new(build_certificates(&tls));
-    let mut problems = vec![];
+    let mut diagnostics = vec![];
     let tls_server = TlsServer::build(
         &tls,
         client_auth_hosts.iter(),
         certificates,
         Arc::default(),
         None,
-        &mut problems,
+        &mut diagnostics,
     );
-    tls_server.unwrap_or_else(|| panic!("{problems:?}"))
+    tls_server.unwrap_or_else(|| panic!("{diagnostics:?}"))
 }
 
 /// Returns a client that presents the certificate of `pair`.

@@ -94,7 +94,7 @@ async fn log_changes(
             // Held while the change is logged: a reload that assigns another pool waits for that.
             let health_check = check_rx.borrow();
             let pool = health_check.pool();
-            metrics.backend_changed(pool, name, change.to.as_str());
+            metrics.record_transition(pool, name, change.to.as_str());
             let why = change.why.unwrap_or_default();
             match change.to {
                 Condition::Up => {
@@ -129,7 +129,7 @@ async fn log_changes(
 fn log_state(health_check: &HealthCheck, logged: &mut BackendState, metrics: &Metrics) {
     let (pool, name) = (health_check.pool(), health_check.backend().name());
     let state = health_check.state(Instant::now());
-    metrics.backend_state(pool, name, state.as_str());
+    metrics.set_backend_state(pool, name, state.as_str());
     match (*logged, state) {
         (before, BackendState::Warming) if before != BackendState::Warming => {
             let slow_start = health_check.slow_start;

@@ -201,15 +201,15 @@ fn unavailable_names_the_reason() {
         let both: Vec<_> = pool.backends();
         let lease = acquire(&both[..1]).unwrap();
         assert!(Arc::ptr_eq(lease.backend(), &both[1]));
-        assert_eq!(acquire(&both).unwrap_err(), Unavailable::None);
+        assert_eq!(acquire(&both).unwrap_err(), Unavailable::NoBackend);
         drop(lease);
         both[0].drain(true);
-        assert_eq!(acquire(&both[1..]).unwrap_err(), Unavailable::None);
+        assert_eq!(acquire(&both[1..]).unwrap_err(), Unavailable::NoBackend);
         both[1].drain(true);
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Draining);
         let empty = built(&pool_config(balance, &[]), None);
         let none = empty.pick(BalanceKey::default(), &[], one_client());
-        assert_eq!(none.unwrap_err(), Unavailable::None);
+        assert_eq!(none.unwrap_err(), Unavailable::NoBackend);
     }
 }
 
@@ -242,7 +242,7 @@ fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
         // A backend that has failed for this request is not retried, and an unhealthy one is not used while others are
         // up.
         let others = pool.pick(BalanceKey::default(), &all[1..], one_client());
-        assert_eq!(others.unwrap_err(), Unavailable::None);
+        assert_eq!(others.unwrap_err(), Unavailable::NoBackend);
         all[1].drain(true);
         eject(&all[2]);
         let held: Vec<_> = (0..20).map(|_| pick_lease(&pool)).collect();

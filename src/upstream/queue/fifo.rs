@@ -31,6 +31,7 @@ pub(crate) enum QueueLimit {
 // === impl Queue ===
 
 impl<W> Queue<W> {
+    /// Creates an empty queue.
     pub(crate) fn new() -> Self {
         Queue {
             waiters: BTreeMap::new(),
@@ -39,6 +40,7 @@ impl<W> Queue<W> {
         }
     }
 
+    /// Returns the number of queued requests.
     pub(crate) fn len(&self) -> usize {
         self.waiters.len()
     }

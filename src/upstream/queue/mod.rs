@@ -35,7 +35,7 @@ use tokio::{
 pub(crate) struct AdmissionQueue {
     /// Number of queued requests, plus one for each request that is checking for capacity or for the queue limit. A new
     /// request reads this first, and usually nothing else.
-    waiting: AtomicUsize,
+    queue_len: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct QueueRequest<'a> {
     /// The `id_hash` of the only member that can serve the request.
     pub(crate) only: Option<u64>,
     /// Maximum length of the queue.
-    pub(crate) queue: usize,
+    pub(crate) queue_limit: usize,
 }
 
 /// A lease, or a position in the queue.
@@ -96,7 +96,7 @@ struct Grants(Vec<(Waiter, Lease)>);
 impl AdmissionQueue {
     pub(crate) fn new() -> Self {
         AdmissionQueue {
-            waiting: AtomicUsize::new(0),
+            queue_len: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 members: Vec::new(),
                 try_down: false,
@@ -108,12 +108,12 @@ impl AdmissionQueue {
 
     /// Returns whether the queue is empty, so that a new request may take free capacity at once.
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting() == 0
+        self.queue_len() == 0
     }
 
     /// Returns the number of queued requests.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
+    pub(crate) fn queue_len(&self) -> usize {
+        self.queue_len.load(Ordering::SeqCst)
     }
 
     /// Rejects all queued requests because no backend is left that is worth waiting for.
@@ -143,29 +143,39 @@ impl AdmissionQueue {
     }
 
     /// Returns the lease that `pick` finds if no queued request can use it; otherwise queues the request.
+    ///
+    /// 1. The request is counted as queued and the queue subscribes to releases, so that no release is missed: a release
+    ///    frees the capacity first and reads the subscribers afterwards ([`Subscribers`]).
+    /// 2. Free capacity is granted to the requests that were queued earlier.
+    /// 3. `pick` looks for a lease. If all members are full, the request is queued.
+    /// 4. The count becomes the length of the queue, and the lock is released.
+    /// 5. The grants are delivered: their receivers may drop them, which takes the lock again.
+    ///
+    /// [`Subscribers`]: crate::upstream::queue::subscribers::Subscribers
     pub(crate) fn enter(
         self: &Arc<Self>,
         request: QueueRequest<'_>,
         pick: impl FnOnce() -> Result<Lease, Unavailable>,
     ) -> Result<Admitted, Unavailable> {
         let mut inner = self.lock();
-        if request.queue > 0 {
-            // Counted before the check for capacity, so that no release is missed: a release does the two steps in
-            // reverse order.
-            self.waiting.store(inner.queue.len() + 1, Ordering::SeqCst);
+        if request.queue_limit > 0 {
+            self.queue_len
+                .store(inner.queue.len() + 1, Ordering::SeqCst);
             self.subscribe(&mut inner);
         }
         let grants = inner.offer_all();
         let result = match pick() {
             Ok(lease) => Ok(Admitted::Lease(lease)),
-            Err(Unavailable::Full) if request.queue > 0 => {
+            Err(Unavailable::Full) if request.queue_limit > 0 => {
                 let (grant_tx, grant_rx) = oneshot::channel();
                 let waiter = Waiter {
                     tried: request.tried.into(),
                     only: request.only,
                     grant_tx,
                 };
-                let ticket = inner.queue.push(request.client, request.queue, waiter);
+                let ticket = inner
+                    .queue
+                    .push(request.client, request.queue_limit, waiter);
                 let waiting = |ticket| {
                     Admitted::Queued(QueueTicket {
                         admission: self.clone(),
@@ -190,7 +200,7 @@ impl AdmissionQueue {
     }
 
     fn unlock(&self, mut inner: MutexGuard<'_, Inner>) {
-        self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+        self.queue_len.store(inner.queue.len(), Ordering::SeqCst);
         if inner.queue.len() == 0 {
             self.unsubscribe(&mut inner);
         }

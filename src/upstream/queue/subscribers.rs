@@ -42,6 +42,7 @@ impl<T: ?Sized> Subscribers<T> {
         self.count.store(queues.len(), Ordering::SeqCst);
     }
 
+    /// Removes a queue, if it is subscribed.
     pub(crate) fn remove(&self, queue: &T) {
         let mut queues = self.lock();
         queues.retain(|one| !ptr::addr_eq(one.as_ptr(), ptr::from_ref(queue)));

@@ -58,10 +58,10 @@ async fn acquire_now(pool: &Pool) -> Lease {
 
 /// Returns a request that is already in the queue.
 async fn queued<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiring<'a> {
-    let before = pool.waiting();
+    let before = pool.queue_len();
     let mut waiting = acquire(pool, client, tried);
     assert!(poll_immediate(&mut waiting).await.is_none());
-    assert_eq!(pool.waiting(), before + 1);
+    assert_eq!(pool.queue_len(), before + 1);
     waiting
 }
 
@@ -87,7 +87,7 @@ async fn lease_goes_to_the_first_queued_request() {
     drop(lease);
     assert!(!is_admitted(&mut late).await);
     assert!(is_admitted(&mut second).await);
-    assert_eq!(pool.waiting(), 0);
+    assert_eq!(pool.queue_len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +98,7 @@ async fn cancelled_waiter_releases_its_lease() {
     let given = queued(&pool, 2, &[]).await;
     let mut last = queued(&pool, 3, &[]).await;
     drop(leaves);
-    assert_eq!(pool.waiting(), 2);
+    assert_eq!(pool.queue_len(), 2);
     drop(held);
     drop(given);
     assert!(is_admitted(&mut last).await);
@@ -127,7 +127,7 @@ async fn waiter_that_cannot_use_a_backend_is_skipped() {
     // A new request may take a lease that no queued request can use.
     drop(lease);
     assert!(Arc::ptr_eq(acquire_now(&pool).await.backend(), &both[0]));
-    assert_eq!(pool.waiting(), 1);
+    assert_eq!(pool.queue_len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +149,7 @@ async fn queue_is_bounded_and_each_waiter_has_a_deadline() {
         assert_eq!(one.await.unwrap_err(), Unavailable::QueueWait);
     }
     assert_eq!(start.elapsed().as_secs(), 10);
-    assert_eq!(pool.waiting(), 0);
+    assert_eq!(pool.queue_len(), 0);
     let deadline = Instant::now() + Duration::from_secs(1);
     let client = [192, 0, 2, 1].into();
     let late = pool
@@ -337,7 +337,7 @@ async fn concurrent_requests_lose_no_capacity_and_respect_limits() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    assert_eq!(pool.waiting(), 0);
+    assert_eq!(pool.queue_len(), 0);
     for backend in pool.backends() {
         assert_eq!((backend.leases(), backend.handshakes()), (0, 0));
     }
@@ -487,7 +487,7 @@ proptest! {
                 }
                 assert!(served.iter().all(|one| still.iter().all(|(other, _)| one < other)));
                 waiting = still;
-                assert_eq!(pool.waiting(), waiting.len());
+                assert_eq!(pool.queue_len(), waiting.len());
                 let handshaking: u64 = pool.backends().iter().map(|backend| backend.handshakes()).sum();
                 let capacity = backends as u64 * u64::from(handshakes);
                 assert!(handshaking <= capacity && (waiting.is_empty() || handshaking == capacity));

@@ -64,7 +64,7 @@ async fn ca_with_status_500_is_retried() {
     let fault = Fault::Answer(Answer::new(500, "<html>oh</html>"));
     FaultyCa::new(fault)
         .await
-        .recovers_from("it answered with the status 500")
+        .recovers_from("the CA answered with the status 500")
         .await;
 }
 

@@ -1,5 +1,6 @@
 use crate::{
     config::{HostPattern, Located},
+    observe::testing::logged,
     tls::{
         certs::{CertIssuers, Certificates, reload::*},
         dev::DevCa,
@@ -107,7 +108,7 @@ fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
         let [
             CertReload::Failed {
                 file,
-                problems,
+                diagnostics,
                 not_after: Some(_),
             },
         ] = &changes[..]
@@ -115,8 +116,8 @@ fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
             panic!("{reason}: {changes:?}");
         };
         assert_eq!(*file, pair.cert);
-        assert!(problems[0].message.contains(reason), "{problems:?}");
-        assert!(problems[0].hint.is_some(), "{problems:?}");
+        assert!(diagnostics[0].message.contains(reason), "{diagnostics:?}");
+        assert!(diagnostics[0].hint.is_some(), "{diagnostics:?}");
         assert_eq!(reload_all(&certificates), [], "{reason}: reported twice");
         assert_eq!(served(&certificates, "a.test"), first);
         assert!(error(&certificates).unwrap().contains(reason));
@@ -234,4 +235,13 @@ fn reload_keeps_certificates_of_the_development_ca() {
     let table = certificates.table.load();
     let without_sni = table.without_sni().map(|key| key.cert[0].to_vec());
     assert_eq!(without_sni, localhost);
+}
+
+#[tokio::test]
+async fn panic_of_a_reload_is_logged() {
+    let reload = tokio::task::spawn_blocking(|| panic!("on purpose"));
+    let result = reload.await;
+    let text = logged(|| log_reload(result));
+    assert!(text.contains("ERROR"), "{text}");
+    assert!(text.contains("on purpose"), "{text}");
 }
