@@ -63,8 +63,8 @@ async fn chosen_route_is_the_one_that_the_application_sees() {
             let selected = format!("{server}-{}", route_of(seen));
             if route != selected {
                 faults.push(format!(
-                    "{:?}: {route}, but {seen:?} selects {selected}",
-                    answer.target
+                    "{}: {route}, but {seen:?} selects {selected}",
+                    answer.target.escape_ascii()
                 ));
             }
         }
@@ -76,7 +76,10 @@ async fn chosen_route_is_the_one_that_the_application_sees() {
         assert!(accepted > 2 * 90, "{server}: {accepted}");
         faults.extend(answers.iter().filter_map(|answer| match answer.status {
             200 | 400 => None,
-            status => Some(format!("{server} {:?}: {status}", answer.target)),
+            status => Some(format!(
+                "{server} {}: {status}",
+                answer.target.escape_ascii()
+            )),
         }));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
