@@ -11,7 +11,7 @@ use crate::{
         retry::FailureKind,
         rewrite::{self, Outbound},
     },
-    net::{dial::DialError, socket::BackendStream, subnet::SubnetKey},
+    net::{descriptors::DescriptorUse, dial::DialError, socket::BackendStream, subnet::SubnetKey},
     proto::handshake::{Bad101, Negotiated, Offer},
     upstream::lease::Lease,
 };
@@ -94,7 +94,13 @@ pub(crate) async fn backend_handshake(
     extensions: &Extensions,
     offer: &Offer,
 ) -> Result<HandshakeOutcome, HandshakeError> {
-    let stream = connect_backend(&context.resolver, lease, peer).await?;
+    let stream = connect_backend(
+        &context.resolver,
+        lease,
+        peer,
+        (&context.descriptors, DescriptorUse::Session),
+    )
+    .await?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
@@ -162,13 +168,19 @@ impl HandshakeError {
     /// client may cause it by the path that it requests.
     pub(crate) fn is_no_response(&self) -> bool {
         use HandshakeError::{Abandoned, Broken, Connect, Timeout};
-        matches!(self, Connect(_) | Broken(_) | Timeout(_) | Abandoned(_))
+        matches!(self, Connect(_) | Broken(_) | Timeout(_) | Abandoned(_)) && !self.is_exhaustion()
+    }
+
+    /// Returns whether this process or machine is out of resources, for which the backend is not responsible.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        matches!(self, HandshakeError::Connect(error) if error.is_exhaustion())
     }
 
     /// Returns the kind of failure if another backend may be tried; `None` if the backend's response is final, the time
     /// is over, or the error is internal.
     pub(crate) fn failure(&self) -> Option<FailureKind> {
         match self {
+            HandshakeError::Connect(error) if error.is_exhaustion() => None,
             HandshakeError::Connect(_) => Some(FailureKind::Connect),
             HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(FailureKind::Response),
             HandshakeError::Status(_)
@@ -182,6 +194,7 @@ impl HandshakeError {
     pub(crate) fn refusal(&self) -> Refusal {
         let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
         match self {
+            HandshakeError::Connect(error) if error.is_exhaustion() => Refusal::no_descriptor(),
             HandshakeError::Connect(error) => Refusal::no_response(error.into()),
             HandshakeError::Broken(_) => Refusal::no_response(NoResponse::Broken),
             HandshakeError::Status(_) => bad_gateway(

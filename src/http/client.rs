@@ -3,9 +3,10 @@
 //! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header.
 
 use crate::{
-    http::{body::Body, peer::Peer},
+    http::{body::Body, peer::Peer, pooled::PooledConnector},
     lifecycle::tasks::Tasks,
     net::{
+        descriptors::{DescriptorBudget, DescriptorUse, is_exhaustion},
         dial::{ConnAddrs, DialError, DialedStream},
         resolver::{ResolveError, Resolver},
         socket::{BackendStream, Socket},
@@ -25,9 +26,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use std::{
-    mem,
+    error::Error,
+    io, mem,
     net::{IpAddr, SocketAddr},
     pin::Pin,
+    sync::Arc,
     task::{self, Poll},
     time::Duration,
     vec,
@@ -38,8 +41,9 @@ use tower_service::Service;
 /// The client for plain requests, with its pool of idle connections.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    pooled: Client<HttpConnector<DnsConnectorResolver>, Body>,
+    pooled: Client<PooledConnector<HttpConnector<DnsConnectorResolver>>, Body>,
     resolver: Resolver,
+    descriptors: Arc<DescriptorBudget>,
     tasks: Tasks,
 }
 
@@ -66,7 +70,11 @@ struct ResolvedAddrs(vec::IntoIter<IpAddr>);
 // === impl HttpClient ===
 
 impl HttpClient {
-    pub(crate) fn new(resolver: Resolver, tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        resolver: Resolver,
+        descriptors: Arc<DescriptorBudget>,
+        tasks: Tasks,
+    ) -> Self {
         let mut connector =
             HttpConnector::new_with_resolver(DnsConnectorResolver(resolver.clone()));
         connector.set_nodelay(true);
@@ -80,10 +88,11 @@ impl HttpClient {
             .http1_title_case_headers(true)
             .http1_max_headers(MAX_HEADERS)
             .set_host(false)
-            .build(connector);
+            .build(PooledConnector::new(connector, descriptors.clone()));
         HttpClient {
             pooled,
             resolver,
+            descriptors,
             tasks,
         }
     }
@@ -106,7 +115,12 @@ impl HttpClient {
         }
         let stream = timeout(
             CONNECT_TIMEOUT,
-            connect_backend(&self.resolver, lease, peer),
+            connect_backend(
+                &self.resolver,
+                lease,
+                peer,
+                (&self.descriptors, DescriptorUse::Request),
+            ),
         );
         let stream = stream.await.map_err(|_| SendError::Timeout)??;
         let (mut sender, connection) = http1::Builder::new()
@@ -136,6 +150,28 @@ impl SendError {
             SendError::Broken(_) => false,
         }
     }
+
+    /// Returns whether this process or machine is out of resources, for which the backend is not responsible.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        match self {
+            SendError::Pooled(error) => is_caused_by_exhaustion(error),
+            SendError::Connect(error) => error.is_exhaustion(),
+            SendError::Timeout | SendError::Broken(_) => false,
+        }
+    }
+}
+
+fn is_caused_by_exhaustion(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let dial: Option<&DialError> = error.downcast_ref();
+        let io: Option<&io::Error> = error.downcast_ref();
+        if dial.is_some_and(DialError::is_exhaustion) || io.is_some_and(is_exhaustion) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 // === impl DnsConnectorResolver ===
@@ -169,23 +205,27 @@ impl Iterator for ResolvedAddrs {
     }
 }
 
-/// Connects to the lease's backend on behalf of `peer`, up to the point where HTTP begins. The caller sets the
-/// deadline.
+/// Connects to the lease's backend on behalf of `peer`, up to the point where HTTP begins, with a descriptor of the
+/// budget. The caller sets the deadline.
 pub(crate) async fn connect_backend(
     resolver: &Resolver,
     lease: &Lease,
     peer: &Peer,
+    (descriptors, used_for): (&Arc<DescriptorBudget>, DescriptorUse),
 ) -> Result<BackendStream, DialError> {
+    let permit = descriptors.acquire(used_for);
+    let permit = permit.ok_or(DialError::NoDescriptor)?;
     let addrs = ConnAddrs {
         client: (peer.address, peer.port).into(),
         local: peer.local,
     };
     Ok(match (lease.dial(resolver, addrs).await?, lease.tls()) {
-        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::new(unix)),
-        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::new(tcp)),
+        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::with_permit(unix, permit)),
+        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::with_permit(tcp, permit)),
         (DialedStream::Tcp(tcp), Some(tls)) => {
             // Boxed: the state of the TLS handshake is large, and most backends do not use TLS.
-            let stream = Box::pin(tls.connect_tls(Socket::new(tcp))).await?;
+            let socket = Socket::with_permit(tcp, permit);
+            let stream = Box::pin(tls.connect_tls(socket)).await?;
             BackendStream::Tls(Box::new(stream))
         }
     })

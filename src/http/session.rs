@@ -2,6 +2,7 @@
 
 use crate::{
     http::{
+        client_table::ClientPermit,
         context::Context,
         h2::H2Stream,
         timeouts::{ClientStream, ConnectionGuard, InFlight, StreamParts},
@@ -33,6 +34,7 @@ pub(crate) struct PendingSession {
     pub(crate) record: SessionRecord,
     pub(crate) lease: Lease,
     pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) client_permit: Option<ClientPermit>,
     pub(crate) limits: watch::Receiver<SessionLimits>,
     /// The backend's leg, and the bytes received directly after its 101.
     pub(crate) backend: (BackendStream, Bytes),
@@ -117,7 +119,12 @@ impl PendingSession {
         }
         drop(gateway);
         let opened = Instant::now();
-        let guards = (context.metrics.session(), self.lease, self.permit, guard);
+        let guards = (
+            context.metrics.session(),
+            self.lease,
+            (self.permit, self.client_permit),
+            guard,
+        );
         let record = handle.record().clone();
         context.access.opened(&record);
         let flow = context.metrics.live_sessions().clone();

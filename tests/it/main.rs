@@ -10,6 +10,7 @@ mod backpressure;
 mod bad_backends;
 mod bench;
 mod certificates;
+mod client_limits;
 mod close_matrix;
 mod compression;
 mod config;

@@ -38,6 +38,11 @@ fn status() -> Status {
         connections_max: 9900,
         sessions: 1200,
         sessions_max: 9000,
+        requests: 7,
+        backend_connections: 1210,
+        backend_connections_idle: 3,
+        descriptors: 2444,
+        descriptors_max: 19_800,
         closing: 0,
         config: command::ConfigStatus {
             file: None,
@@ -148,6 +153,7 @@ async fn admin_requests_work_over_tcp_and_unix_sockets() {
             token: Default::default(),
             commands,
             state,
+            max_connections: 16,
         });
         let bound = bind(&configured).unwrap().expect("not off");
         let real = match address(&bound).parse() {

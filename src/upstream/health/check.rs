@@ -4,6 +4,7 @@
 use crate::{
     config::{BackendAddress, Check, Health},
     net::{
+        descriptors::DescriptorBudget,
         dial::{DialError, DialedStream},
         resolver::Resolver,
     },
@@ -61,6 +62,15 @@ pub(crate) enum CheckError {
     Status(Box<str>, StatusCode),
     #[error("no HTTP answer")]
     Broken(#[from] hyper::Error),
+}
+
+// === impl CheckError ===
+
+impl CheckError {
+    /// Returns whether this process or machine is out of resources, for which the backend is not responsible.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        matches!(self, CheckError::Dial(error) if error.is_exhaustion())
+    }
 }
 
 // === impl HealthCheck ===
@@ -140,8 +150,13 @@ impl HealthCheck {
 pub(crate) async fn run_check(
     health_check: &HealthCheck,
     resolver: &Resolver,
+    descriptors: &Arc<DescriptorBudget>,
 ) -> Result<(), CheckError> {
     let settings = &health_check.settings;
+    // Held longer than the connection.
+    let _permit = descriptors
+        .acquire_for_health()
+        .ok_or(DialError::NoDescriptor)?;
     let deadline = Instant::now() + settings.timeout.0;
     let timed_out = |_| CheckError::Timeout(settings.timeout.0);
     let dialled = timeout_at(deadline, health_check.dial(resolver));
