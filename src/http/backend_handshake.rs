@@ -4,7 +4,7 @@
 
 use crate::{
     http::{
-        client::{MAX_HEADERS, connect_backend},
+        client::{MAX_BUF_LEN, MAX_HEADERS, connect_backend},
         context::Context,
         peer::Peer,
         refusal::{NoResponse, Refusal, RefusalReason},
@@ -105,6 +105,7 @@ pub(crate) async fn backend_handshake(
         .preserve_header_case(true)
         .title_case_headers(true)
         .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_BUF_LEN)
         .handshake(TokioIo::new(HeaderCaseWriter::new(stream)))
         .await
         .map_err(HandshakeError::Broken)?;
@@ -171,7 +172,7 @@ impl HandshakeError {
         matches!(self, Connect(_) | Broken(_) | Timeout(_) | Abandoned(_)) && !self.is_exhaustion()
     }
 
-    /// Returns whether this process or machine is out of resources, for which the backend is not responsible.
+    /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
     pub(crate) fn is_exhaustion(&self) -> bool {
         matches!(self, HandshakeError::Connect(error) if error.is_exhaustion())
     }

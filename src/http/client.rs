@@ -87,6 +87,7 @@ impl HttpClient {
             .http1_preserve_header_case(true)
             .http1_title_case_headers(true)
             .http1_max_headers(MAX_HEADERS)
+            .http1_max_buf_size(MAX_BUF_LEN)
             .set_host(false)
             .build(PooledConnector::new(connector, descriptors.clone()));
         HttpClient {
@@ -127,6 +128,7 @@ impl HttpClient {
             .preserve_header_case(true)
             .title_case_headers(true)
             .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_BUF_LEN)
             .handshake(TokioIo::new(stream))
             .await?;
         self.tasks.spawn(async {
@@ -151,7 +153,7 @@ impl SendError {
         }
     }
 
-    /// Returns whether this process or machine is out of resources, for which the backend is not responsible.
+    /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
     pub(crate) fn is_exhaustion(&self) -> bool {
         match self {
             SendError::Pooled(error) => is_caused_by_exhaustion(error),
@@ -242,6 +244,11 @@ fn authority(host: &str, port: u16) -> Authority {
 
 /// Maximum number of header fields of a backend's response; servers send far fewer.
 pub(crate) const MAX_HEADERS: usize = 256;
+
+/// The bytes of a response that are read ahead of its client: two TLS records. It is also the maximum length of a
+/// response head, twice what h11 and HAProxy accept. For a client that does not read, three buffers have this size.
+/// hyper's default is 408 KiB.
+pub(crate) const MAX_BUF_LEN: usize = 32 * 1024;
 
 /// The time from the first SYN to the established connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -75,8 +75,8 @@ impl ClientTable {
         }
     }
 
-    /// Returns a permit for a client with this limit on this use; 0: no limit. Trusted proxies are exempt from the share
-    /// of descriptors, because their connections carry the requests of many clients.
+    /// Returns a permit for a client with this limit on this use; 0: no limit. Trusted proxies are exempt from the
+    /// share of descriptors, because their connections carry the requests of many clients.
     pub(crate) fn acquire(
         self: &Arc<Self>,
         address: IpAddr,

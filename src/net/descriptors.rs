@@ -130,9 +130,9 @@ impl DescriptorBudget {
         self.idle.load(Ordering::Relaxed)
     }
 
-    /// Returns whether three quarters of the budget are used, or will be: `claimed` counts the connections, sessions and
-    /// requests of all clients, also the requests that still wait for a backend. Idle pooled connections do not count,
-    /// because their permits are available.
+    /// Returns whether three quarters of the budget are used, or will be: `claimed` counts the connections, sessions
+    /// and requests of all clients, also the requests that still wait for a backend. Idle pooled connections do not
+    /// count, because their permits are available.
     pub(crate) fn is_scarce(&self, claimed: u64) -> bool {
         self.used().saturating_sub(self.idle()).max(claimed) >= self.max / 4 * 3
     }

@@ -193,7 +193,7 @@ async fn unix(path: &Path) -> Result<UnixStream, DialError> {
 // === impl DialError ===
 
 impl DialError {
-    /// Returns whether this process or machine is out of resources, for which the backend is not responsible.
+    /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
     pub(crate) fn is_exhaustion(&self) -> bool {
         match self {
             DialError::NoDescriptor => true,

@@ -113,6 +113,9 @@ fn status_is_rendered_as_tables() {
 lockgate 0.1.0, ready, process 4711, up 1day 2h 3m 4s
 connections  1234 of 9900
 sessions     1200 of 9000
+requests     7
+to backends  1210, 3 of them idle
+descriptors  2444 of 19800
 waiting      3 in the queue of pool chat
 
 listeners

@@ -67,7 +67,7 @@ pub(crate) enum CheckError {
 // === impl CheckError ===
 
 impl CheckError {
-    /// Returns whether this process or machine is out of resources, for which the backend is not responsible.
+    /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
     pub(crate) fn is_exhaustion(&self) -> bool {
         matches!(self, CheckError::Dial(error) if error.is_exhaustion())
     }
