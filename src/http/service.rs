@@ -70,19 +70,20 @@ fn client_permit(
     is_handshake: bool,
 ) -> Result<ClientPermit, Refusal> {
     let limits = &rc.gateway.limits;
-    let (of, limit, reason, text) = match is_handshake {
-        true => (
+    let (of, limit, reason, text) = if is_handshake {
+        (
             ClientUse::Session,
             limits.sessions_per_ip,
             RefusalReason::SessionsShare,
             "too many WebSockets from this address, try again later",
-        ),
-        false => (
+        )
+    } else {
+        (
             ClientUse::Request,
             limits.requests_per_ip,
             RefusalReason::RequestsShare,
             "too many concurrent requests from this address, try again later",
-        ),
+        )
     };
     let is_trusted = rc.gateway.trusts(rc.client);
     let permit = context.clients.acquire(rc.client, of, limit, is_trusted);

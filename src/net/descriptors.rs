@@ -163,8 +163,7 @@ impl DescriptorBudget {
         if self.idle() == 0 {
             return None;
         }
-        let mut pooled: Vec<Arc<PooledConnection>> = Vec::new();
-        pooled.extend(self.pooled().values().filter_map(Weak::upgrade));
+        let pooled: Vec<_> = self.pooled().values().filter_map(Weak::upgrade).collect();
         let permit = pooled.iter().find_map(|connection| connection.reclaim())?;
         Some(permit.reassigned(used_for))
     }

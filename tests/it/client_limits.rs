@@ -142,9 +142,10 @@ async fn client_of_a_limit_is_the_one_in_the_proxy_header() {
     let proxied = "proxy_protocol = \"require\"\ntrusted_proxies = [\"127.0.0.1\"]";
     let lockgate = started(backend, proxied).await;
     let connect = async |client: &str| {
-        let (family, local) = match client.contains(':') {
-            true => ("TCP6", "::1"),
-            false => ("TCP4", "127.0.0.1"),
+        let (family, local) = if client.contains(':') {
+            ("TCP6", "::1")
+        } else {
+            ("TCP4", "127.0.0.1")
         };
         let header = format!("PROXY {family} {client} {local} 1000 443\r\n");
         let wire = lockgate.connect_behind(&[header.as_bytes()]).await;

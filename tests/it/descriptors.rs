@@ -275,9 +275,10 @@ async fn settled(
             .filter(|line| line.starts_with("lockgate_refusals_total"));
         let counts = refusals.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         let settled = *waiting.borrow() + counts.sum::<u64>();
-        match settled == requests && status["requests"] == *waiting.borrow() {
-            true => Ok(status),
-            false => Err(format!("{settled}: {status}")),
+        if settled == requests && status["requests"] == *waiting.borrow() {
+            Ok(status)
+        } else {
+            Err(format!("{settled}: {status}"))
         }
     })
     .await

@@ -136,7 +136,7 @@ class Backend(asyncio.Protocol):
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
             )
         if path == b"/flood":
-            self.task = asyncio.create_task(self.send(b"\x82\x7f" + (32768).to_bytes(8, "big") + bytes(32768), 2048))
+            self.task = asyncio.create_task(self.send(b"\x82\x7e" + (32768).to_bytes(2, "big") + bytes(32768), 2048))
         elif path == b"/large":
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n")
             self.task = asyncio.create_task(self.send(bytes(32768), 2048))
