@@ -39,6 +39,8 @@ pub(crate) struct Admin {
     pub commands: mpsc::Sender<Command>,
     /// The source of `/readyz`.
     pub state: watch::Receiver<ServerState>,
+    /// The maximum number of concurrent connections of one listener; more wait in the listen backlog.
+    pub max_connections: usize,
 }
 
 /// The part of the admin API that a listener serves.

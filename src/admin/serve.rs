@@ -56,7 +56,7 @@ pub(crate) async fn serve_with(
     tasks: Tasks,
     timeouts: ServeTimeouts,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(admin.max_connections));
     loop {
         let next = async {
             let permit = permits.clone().acquire_owned().await;
@@ -139,9 +139,6 @@ const DEFAULT_TIMEOUTS: ServeTimeouts = ServeTimeouts {
     connection: Duration::from_secs(10),
     shutdown: Duration::from_millis(100),
 };
-
-/// The maximum number of concurrent connections; more wait in the listen backlog.
-pub(crate) const MAX_CONNECTIONS: usize = 128;
 
 /// The maximum size of a request head, in bytes.
 const MAX_HEAD_LEN: usize = 16 * 1024;

@@ -1,7 +1,7 @@
 use crate::{
     admin::{
         listener::{self, describe},
-        serve::{MAX_CONNECTIONS, ServeTimeouts, serve_with},
+        serve::{ServeTimeouts, serve_with},
         *,
     },
     config::AdminAddress,
@@ -55,6 +55,7 @@ impl Served {
             proofs: Default::default(),
             commands,
             state: seen,
+            max_connections: MAX_CONNECTIONS,
         });
         let bound = listener::bind(&address).unwrap().expect("not off");
         let address = listener::address(&bound);
@@ -483,6 +484,9 @@ async fn address_and_describe_use_the_configured_syntax() {
     );
 }
 
+/// The connections of the admin listener.
+const MAX_CONNECTIONS: usize = 16;
+
 fn is_socket(path: &Path) -> bool {
     let file = std::fs::symlink_metadata(path);
     file.is_ok_and(|file| file.file_type().is_socket())
@@ -498,6 +502,11 @@ fn status() -> Status {
         connections_max: 10_000,
         sessions: 1,
         sessions_max: 9000,
+        requests: 7,
+        backend_connections: 1210,
+        backend_connections_idle: 3,
+        descriptors: 2444,
+        descriptors_max: 19_800,
         closing: 0,
         config: command::ConfigStatus {
             file: None,

@@ -14,6 +14,7 @@ use crate::{
     gateway::Gateway,
     lifecycle::process,
     net::{
+        descriptors::reserved_descriptors,
         dial::{self, SourceAddrs},
         pem,
         resolver::Resolver,
@@ -136,7 +137,7 @@ fn file_descriptors() -> Finding {
     let descriptors = process::raise_nofile_limit();
     let seen = format!(
         "the limit is {descriptors}, enough for {} sessions",
-        descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2
+        descriptors.saturating_sub(reserved_descriptors(descriptors)) / 2
     );
     match descriptors {
         0..RECOMMENDED_DESCRIPTORS => Finding::new(
@@ -394,9 +395,6 @@ async fn reach_all(
 
 /// The timeout of each request of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The approximate number of descriptors that are not available for sessions.
-const RESERVED_DESCRIPTORS: usize = 48;
 
 /// The recommended minimum: the usual default of 1024 is too small for production.
 const RECOMMENDED_DESCRIPTORS: usize = 4096;

@@ -4,14 +4,14 @@
 
 use crate::{
     http::{
-        client::{MAX_HEADERS, connect_backend},
+        client::{MAX_BUF_LEN, MAX_HEADERS, connect_backend},
         context::Context,
         peer::Peer,
         refusal::{NoResponse, Refusal, RefusalReason},
         retry::FailureKind,
         rewrite::{self, Outbound},
     },
-    net::{dial::DialError, socket::BackendStream, subnet::SubnetKey},
+    net::{descriptors::DescriptorUse, dial::DialError, socket::BackendStream, subnet::SubnetKey},
     proto::handshake::{Bad101, Negotiated, Offer},
     upstream::lease::Lease,
 };
@@ -98,14 +98,20 @@ pub(crate) async fn backend_handshake(
     offer: &Offer,
     deadline: Instant,
 ) -> Result<HandshakeOutcome, HandshakeError> {
-    let connecting = timeout_at(deadline, connect_backend(&context.resolver, lease, peer));
-    let stream = connecting
+    let connecting = connect_backend(
+        &context.resolver,
+        lease,
+        peer,
+        (&context.descriptors, DescriptorUse::Session),
+    );
+    let stream = timeout_at(deadline, connecting)
         .await
         .map_err(|_| HandshakeError::ConnectTimeout)??;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
         .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_BUF_LEN)
         .handshake(TokioIo::new(HeaderCaseWriter::new(stream)))
         .await
         .map_err(HandshakeError::Broken)?;
@@ -167,10 +173,8 @@ async fn drive<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) 
 impl HandshakeError {
     /// Returns whether the backend was not reached, which counts as a failure of the backend.
     pub(crate) fn is_connect(&self) -> bool {
-        matches!(
-            self,
-            HandshakeError::Connect(_) | HandshakeError::ConnectTimeout
-        )
+        use HandshakeError::{Connect, ConnectTimeout};
+        matches!(self, Connect(_) | ConnectTimeout) && !self.is_exhaustion()
     }
 
     /// Returns whether the backend was reached and did not respond, which counts as a failure that the client may have
@@ -180,10 +184,16 @@ impl HandshakeError {
         matches!(self, Broken(_) | Timeout(_) | Abandoned(_))
     }
 
+    /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        matches!(self, HandshakeError::Connect(error) if error.is_exhaustion())
+    }
+
     /// Returns the kind of failure if another backend may be tried; `None` if the backend's response is final, the time
     /// is over, or the error is internal.
     pub(crate) fn failure(&self) -> Option<FailureKind> {
         match self {
+            HandshakeError::Connect(error) if error.is_exhaustion() => None,
             HandshakeError::Connect(_) => Some(FailureKind::Connect),
             HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(FailureKind::Response),
             HandshakeError::Status(_)
@@ -198,6 +208,7 @@ impl HandshakeError {
     pub(crate) fn refusal(&self) -> Refusal {
         let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
         match self {
+            HandshakeError::Connect(error) if error.is_exhaustion() => Refusal::no_descriptor(),
             HandshakeError::Connect(error) => Refusal::no_response(error.into()),
             HandshakeError::Broken(_) => Refusal::no_response(NoResponse::Broken),
             HandshakeError::Status(_) => bad_gateway(

@@ -16,9 +16,11 @@ use crate::{
     http::{
         body::{Body, BodyStatus},
         peer::Peer,
+        pooled::PooledConnector,
     },
     lifecycle::tasks::Tasks,
     net::{
+        descriptors::{DescriptorBudget, DescriptorUse, is_exhaustion},
         dial::{ConnAddrs, DialError, DialedStream},
         resolver::{ResolveError, Resolver},
         socket::{BackendStream, Socket},
@@ -41,10 +43,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use std::{
-    mem,
+    error::Error,
+    io, mem,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     task::{self, Poll},
     time::Duration,
     vec,
@@ -55,8 +58,9 @@ use tower_service::Service;
 /// The client for plain requests, with its pool of idle connections.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    pooled: Client<HttpConnector<DnsConnectorResolver>, Body>,
+    pooled: Client<PooledConnector<HttpConnector<DnsConnectorResolver>>, Body>,
     resolver: Resolver,
+    descriptors: Arc<DescriptorBudget>,
     tasks: Tasks,
 }
 
@@ -83,7 +87,11 @@ struct ResolvedAddrs(vec::IntoIter<IpAddr>);
 // === impl HttpClient ===
 
 impl HttpClient {
-    pub(crate) fn new(resolver: Resolver, tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        resolver: Resolver,
+        descriptors: Arc<DescriptorBudget>,
+        tasks: Tasks,
+    ) -> Self {
         let mut connector =
             HttpConnector::new_with_resolver(DnsConnectorResolver(resolver.clone()));
         connector.set_nodelay(true);
@@ -96,11 +104,13 @@ impl HttpClient {
             .http1_preserve_header_case(true)
             .http1_title_case_headers(true)
             .http1_max_headers(MAX_HEADERS)
+            .http1_max_buf_size(MAX_BUF_LEN)
             .set_host(false)
-            .build(connector);
+            .build(PooledConnector::new(connector, descriptors.clone()));
         HttpClient {
             pooled,
             resolver,
+            descriptors,
             tasks,
         }
     }
@@ -136,13 +146,19 @@ impl HttpClient {
         }
         let stream = timeout(
             CONNECT_TIMEOUT,
-            connect_backend(&self.resolver, lease, peer),
+            connect_backend(
+                &self.resolver,
+                lease,
+                peer,
+                (&self.descriptors, DescriptorUse::Request),
+            ),
         );
         let stream = stream.await.map_err(|_| SendError::Timeout)??;
         let (mut sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .title_case_headers(true)
             .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_BUF_LEN)
             .handshake(TokioIo::new(stream))
             .await?;
         self.tasks.spawn(async {
@@ -166,6 +182,28 @@ impl SendError {
             SendError::Broken(_) => false,
         }
     }
+
+    /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        match self {
+            SendError::Pooled(error) => is_caused_by_exhaustion(error),
+            SendError::Connect(error) => error.is_exhaustion(),
+            SendError::Timeout | SendError::Broken(_) => false,
+        }
+    }
+}
+
+fn is_caused_by_exhaustion(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let dial: Option<&DialError> = error.downcast_ref();
+        let io: Option<&io::Error> = error.downcast_ref();
+        if dial.is_some_and(DialError::is_exhaustion) || io.is_some_and(is_exhaustion) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 // === impl DnsConnectorResolver ===
@@ -199,23 +237,27 @@ impl Iterator for ResolvedAddrs {
     }
 }
 
-/// Connects to the lease's backend on behalf of `peer`, up to the point where HTTP begins. The caller sets the
-/// deadline.
+/// Connects to the lease's backend on behalf of `peer`, up to the point where HTTP begins, with a descriptor of the
+/// budget. The caller sets the deadline.
 pub(crate) async fn connect_backend(
     resolver: &Resolver,
     lease: &Lease,
     peer: &Peer,
+    (descriptors, used_for): (&Arc<DescriptorBudget>, DescriptorUse),
 ) -> Result<BackendStream, DialError> {
+    let permit = descriptors.acquire(used_for);
+    let permit = permit.ok_or(DialError::NoDescriptor)?;
     let addrs = ConnAddrs {
         client: (peer.address, peer.port).into(),
         local: peer.local,
     };
     Ok(match (lease.dial(resolver, addrs).await?, lease.tls()) {
-        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::new(unix)),
-        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::new(tcp)),
+        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::with_permit(unix, permit)),
+        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::with_permit(tcp, permit)),
         (DialedStream::Tcp(tcp), Some(tls)) => {
             // Boxed: the state of the TLS handshake is large, and most backends do not use TLS.
-            let stream = Box::pin(tls.connect_tls(Socket::new(tcp))).await?;
+            let socket = Socket::with_permit(tcp, permit);
+            let stream = Box::pin(tls.connect_tls(socket)).await?;
             BackendStream::Tls(Box::new(stream))
         }
     })
@@ -235,6 +277,11 @@ const BODY_METHODS: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 
 /// Maximum number of header fields of a backend's response; servers send far fewer.
 pub(crate) const MAX_HEADERS: usize = 256;
+
+/// The bytes of a response that are read ahead of its client: two TLS records. It is also the maximum length of a
+/// response head, twice what h11 and HAProxy accept. For a client that does not read, three buffers have this size.
+/// hyper's default is 408 KiB.
+pub(crate) const MAX_BUF_LEN: usize = 32 * 1024;
 
 /// The time from the first SYN to the established connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,9 +2,9 @@
 
 use crate::{
     gateway::Live,
-    http::client::HttpClient,
+    http::{client::HttpClient, client_table::ClientTable},
     lifecycle::tasks::Tasks,
-    net::resolver::Resolver,
+    net::{descriptors::DescriptorBudget, resolver::Resolver},
     observe::{access::AccessLog, metrics::Metrics},
     registry::SessionRegistry,
 };
@@ -20,6 +20,10 @@ pub(crate) struct Context {
     pub sessions: Arc<SessionRegistry>,
     /// The permits of `limits.sessions`.
     pub session_permits: Arc<Semaphore>,
+    /// What each client address holds.
+    pub(crate) clients: Arc<ClientTable>,
+    /// The budget of file descriptors.
+    pub(crate) descriptors: Arc<DescriptorBudget>,
     pub metrics: Arc<Metrics>,
     /// One record per request or session.
     pub access: AccessLog,
@@ -38,6 +42,7 @@ impl Context {
     pub(crate) fn new(
         live: Live,
         max_sessions: usize,
+        descriptors: Arc<DescriptorBudget>,
         metrics: Arc<Metrics>,
         access: AccessLog,
         sessions: Arc<SessionRegistry>,
@@ -48,9 +53,11 @@ impl Context {
             live,
             sessions,
             session_permits: Arc::new(Semaphore::new(max_sessions)),
-            metrics,
             access,
-            http_client: HttpClient::new(resolver.clone(), tasks.clone()),
+            http_client: HttpClient::new(resolver.clone(), descriptors.clone(), tasks.clone()),
+            clients: Arc::new(ClientTable::new(descriptors.clone(), metrics.clone())),
+            descriptors,
+            metrics,
             tasks,
             resolver,
         }

@@ -7,12 +7,13 @@ use crate::{
         client::{HttpClient, SendError},
         context::Context,
         peer::Peer,
-        refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure},
+        refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
         request::RequestContext,
         retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
         rewrite::{self, Outbound},
         validate::has_single_transfer_coding,
     },
+    net::descriptors::PooledRef,
     proto::path::NormalPath,
     upstream::lease::Lease,
 };
@@ -77,6 +78,7 @@ pub(crate) async fn forward(
     let (lease, response) = attempts.run(rc, lease, &mut attempt).await?;
     lease.answered();
     let (mut parts, incoming) = response.into_parts();
+    let pooled: Option<PooledRef> = parts.extensions.remove();
     if !has_single_transfer_coding(&parts.headers) {
         return Err(Refusal::new(
             StatusCode::BAD_GATEWAY,
@@ -87,7 +89,13 @@ pub(crate) async fn forward(
     rewrite::rewrite_response(&mut parts, rc.version);
     rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
     let sid_capture = route.pool.sid_capture(outbound.target.query(), &lease);
-    let body = body::response_body(incoming, answer_idle, (rc.in_flight.take(), lease));
+    let guards = (
+        rc.in_flight.take(),
+        rc.client_permit.take(),
+        lease,
+        pooled.map(PooledRef::busy_guard),
+    );
+    let body = body::response_body(incoming, answer_idle, guards);
     Ok(Response::from_parts(
         parts,
         rewrite::capture_sid(body, sid_capture),
@@ -140,6 +148,10 @@ impl Attempt for ForwardAttempt<'_> {
         };
         if let Some(refusal) = self.body_refusal() {
             return AttemptOutcome::Final(Err(refusal));
+        }
+        if error.is_exhaustion() {
+            warn_exhaustion(&error);
+            return AttemptOutcome::Final(Err(Refusal::no_descriptor()));
         }
         if error.is_connect() {
             lease.failed(&error);

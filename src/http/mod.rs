@@ -7,11 +7,13 @@
 pub(crate) mod backend_handshake;
 pub(crate) mod body;
 pub(crate) mod client;
+pub(crate) mod client_table;
 pub(crate) mod context;
 pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod h2;
 pub(crate) mod peer;
+pub(crate) mod pooled;
 pub(crate) mod redirect;
 pub(crate) mod refusal;
 pub(crate) mod request;

@@ -48,6 +48,10 @@ pub(crate) enum RefusalReason {
     Connect,
     /// No connection to the backend.
     Dial,
+    /// No file descriptor is left for a connection to the backend.
+    Descriptors,
+    /// Descriptors are scarce, and the client's address holds more than its share of them.
+    DescriptorsShare,
     /// The route is draining.
     Draining,
     /// The backend did not complete the handshake in time (`session.handshake_timeout`).
@@ -72,8 +76,12 @@ pub(crate) enum RefusalReason {
     Protocol,
     /// The head for the backend could not be built.
     Rebuild,
+    /// The limit on concurrent requests of the client's address is reached (`limits.requests_per_ip`).
+    RequestsShare,
     /// The limit on sessions is reached.
     SessionsFull,
+    /// The limit on sessions of the client's address is reached (`limits.sessions_per_ip`).
+    SessionsShare,
     /// The backend answered with an unexpected status.
     Status,
     /// The server is stopping.
@@ -156,6 +164,14 @@ impl Refusal {
         Refusal::unavailable(
             RefusalReason::Draining,
             "this route is draining, try again later",
+        )
+    }
+
+    /// Creates a 503 refusal because no file descriptor is left for a connection to a backend.
+    pub(crate) fn no_descriptor() -> Self {
+        Refusal::unavailable(
+            RefusalReason::Descriptors,
+            "this server has too many connections, try again later",
         )
     }
 
@@ -247,6 +263,8 @@ impl RefusalReason {
             RefusalReason::ClientLeft => "client-left",
             RefusalReason::Connect => "connect",
             RefusalReason::Dial => "dial",
+            RefusalReason::Descriptors => "descriptors",
+            RefusalReason::DescriptorsShare => "descriptors-share",
             RefusalReason::Draining => "draining",
             RefusalReason::HandshakeTimeout => "handshake-timeout",
             RefusalReason::HeaderLine => "header-line",
@@ -259,7 +277,9 @@ impl RefusalReason {
             RefusalReason::Path => "path",
             RefusalReason::Protocol => "protocol",
             RefusalReason::Rebuild => "rebuild",
+            RefusalReason::RequestsShare => "requests-share",
             RefusalReason::SessionsFull => "sessions-full",
+            RefusalReason::SessionsShare => "sessions-share",
             RefusalReason::Status => "status",
             RefusalReason::Stopping => "stopping",
             RefusalReason::Target => "target",
@@ -289,5 +309,14 @@ pub(crate) fn warn_backend_failure(
     if let Some(suppressed) = THROTTLE.allow() {
         let error = ErrorChain(error);
         warn!(route = %route.name, backend = %lease.backend().name(), %error, suppressed, "{what}");
+    }
+}
+
+/// Logs at a limited rate that no descriptor is left for a connection to a backend.
+pub(crate) fn warn_exhaustion(error: &(dyn Error + 'static)) {
+    static THROTTLE: LogThrottle = LogThrottle::new();
+    if let Some(suppressed) = THROTTLE.allow() {
+        let error = ErrorChain(error);
+        warn!(%error, suppressed, "no resources for a connection to a backend; refusing requests");
     }
 }

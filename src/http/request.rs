@@ -4,6 +4,7 @@
 use crate::{
     gateway::{Gateway, route::Route},
     http::{
+        client_table::ClientPermit,
         context::Context,
         peer::Peer,
         refusal::{Refusal, RefusalReason},
@@ -28,6 +29,8 @@ pub(crate) struct RequestContext<'g> {
     pub(crate) started: Instant,
     /// Held until the response body is complete, or as long as the session; `None` in an explanation.
     pub(crate) in_flight: Option<InFlight>,
+    /// Held as long as `in_flight`.
+    pub(crate) client_permit: Option<ClientPermit>,
     /// The client's stream after a 101.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// Writes the access record.
@@ -73,6 +76,7 @@ impl<'g> RequestContext<'g> {
             version: request.version,
             started: record.started,
             in_flight: None,
+            client_permit: None,
             upgrade: None,
             record,
         }

@@ -9,6 +9,7 @@ use crate::{
     guard::Denial,
     http::{
         body::Body,
+        client_table::{ClientLimit, ClientPermit, ClientUse},
         context::Context,
         forward::forward,
         peer::Peer,
@@ -51,11 +52,45 @@ async fn respond(
 ) -> Result<Response<Body>, Refusal> {
     let (validated, route, outbound) = admit(rc, parts)?;
     let path = &validated.path;
+    rc.client_permit = Some(client_permit(context, rc, validated.offer.is_some())?);
     match &validated.offer {
         Some(offer) => websocket::open(context, rc, route, parts, path, offer, outbound).await,
         // Boxed: otherwise the future of a WebSocket request would reserve space for it.
         None => Box::pin(forward(context, rc, route, parts, path, body, outbound)).await,
     }
+}
+
+/// Applies the limits per client address, and the share of descriptors.
+fn client_permit(
+    context: &Context,
+    rc: &RequestContext<'_>,
+    is_handshake: bool,
+) -> Result<ClientPermit, Refusal> {
+    let limits = &rc.gateway.limits;
+    let (of, limit, reason, text) = if is_handshake {
+        (
+            ClientUse::Session,
+            limits.sessions_per_ip,
+            RefusalReason::SessionsShare,
+            "too many WebSockets from this address, try again later",
+        )
+    } else {
+        (
+            ClientUse::Request,
+            limits.requests_per_ip,
+            RefusalReason::RequestsShare,
+            "too many concurrent requests from this address, try again later",
+        )
+    };
+    let is_trusted = rc.gateway.trusts(rc.client);
+    let permit = context.clients.acquire(rc.client, of, limit, is_trusted);
+    permit.map_err(|limit| match limit {
+        ClientLimit::PerIp => Refusal::unavailable(reason, text),
+        ClientLimit::Descriptors => Refusal::unavailable(
+            RefusalReason::DescriptorsShare,
+            "this server is busy and this address uses much of it, try again later",
+        ),
+    })
 }
 
 /// Decides whether a request is forwarded, and what its backend receives; it sends nothing.

@@ -2,6 +2,7 @@
 
 use crate::{
     http::{
+        client_table::ClientPermit,
         context::Context,
         h2::H2Stream,
         timeouts::{ClientStream, ConnectionGuard, InFlight, StreamParts},
@@ -39,6 +40,7 @@ pub(crate) struct PendingSession {
     pub(crate) record: SessionRecord,
     pub(crate) lease: Lease,
     pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) client_permit: Option<ClientPermit>,
     pub(crate) limits: watch::Receiver<SessionLimits>,
     /// The backend's leg, and the bytes received directly after its 101.
     pub(crate) backend: (BackendStream, Bytes),
@@ -130,7 +132,7 @@ impl PendingSession {
         let guards = (
             context.metrics.session_gauge(),
             self.lease,
-            self.permit,
+            (self.permit, self.client_permit),
             guard,
         );
         let record = handle.record().clone();

@@ -9,7 +9,7 @@ use crate::{
         backend_handshake::{AbandonGuard, HandshakeError, HandshakeOutcome, backend_handshake},
         body::{self, Body},
         context::Context,
-        refusal::{Refusal, RefusalReason, warn_backend_failure},
+        refusal::{Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
         request::{RequestContext, version_str},
         retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
         rewrite::{self, Outbound},
@@ -83,7 +83,8 @@ pub(crate) async fn open(
             rewrite::rewrite_response(&mut parts, rc.version);
             rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
             let idle = rc.gateway.limits.answer_idle.0;
-            let body = body::response_body(body, idle, (rc.in_flight.take(), lease));
+            let guards = (rc.in_flight.take(), rc.client_permit.take(), lease);
+            let body = body::response_body(body, idle, guards);
             return Ok(Response::from_parts(parts, body));
         }
     };
@@ -112,6 +113,7 @@ pub(crate) async fn open(
         },
         lease,
         permit,
+        client_permit: rc.client_permit.take(),
         limits: route.limits.subscribe(),
         backend,
         reserved: agreed.reserved,
@@ -155,6 +157,7 @@ impl Attempt for HandshakeAttempt<'_> {
         match &outcome {
             // The wait in the admission queue used up a part of the time, so the backend is not at fault.
             Err(HandshakeError::ConnectTimeout | HandshakeError::Timeout(_)) if queued => {}
+            Err(error) if error.is_exhaustion() => {}
             Err(error) if error.is_connect() => lease.failed(error),
             Err(error) if error.is_no_response() => lease.unanswered(error, client),
             _ => lease.answered(),
@@ -168,12 +171,16 @@ impl Attempt for HandshakeAttempt<'_> {
             }
             Ok(outcome) => AttemptOutcome::Final(Ok((lease, outcome))),
             Err(error) => {
-                warn_backend_failure(
-                    self.route,
-                    &lease,
-                    &error,
-                    "handshake with a backend failed",
-                );
+                if error.is_exhaustion() {
+                    warn_exhaustion(&error);
+                } else {
+                    warn_backend_failure(
+                        self.route,
+                        &lease,
+                        &error,
+                        "handshake with a backend failed",
+                    );
+                }
                 // The lease is released for other requests while this one selects another backend.
                 let result = Err(error.refusal());
                 match error.failure() {

@@ -143,6 +143,16 @@ pub(crate) struct Status {
     pub sessions: u64,
     /// The maximum number of live sessions.
     pub sessions_max: u64,
+    /// Plain requests in progress.
+    pub requests: u64,
+    /// Open connections to backends: of sessions, handshakes, requests and health checks.
+    pub backend_connections: u64,
+    /// The part of them that serves no request.
+    pub backend_connections_idle: u64,
+    /// File descriptors of connections of clients and to backends.
+    pub descriptors: u64,
+    /// The maximum number of them: the descriptor limit of the process without a reserve.
+    pub descriptors_max: u64,
     /// Sessions that must close and have no close order yet.
     pub closing: u64,
     /// The file, the load time and the errors of the configuration.

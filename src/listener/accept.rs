@@ -2,7 +2,8 @@
 
 use crate::{
     lifecycle::tasks::Tasks,
-    listener::limits::{ConnectionLimiter, ConnectionPermit},
+    listener::limits::{ConnectionLimiter, ConnectionPermit, Exhausted},
+    net::descriptors::is_exhaustion,
     observe::{log_throttle::LogThrottle, metrics::Metrics},
 };
 use socket2::{SockRef, TcpKeepalive};
@@ -13,15 +14,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
-
-/// The resource without which a new connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exhausted {
-    /// No free permit (`limits.connections`).
-    Permits,
-    /// No descriptor or memory is left.
-    Descriptors,
-}
 
 /// Accepts until shutdown, or until `closed` is cancelled, and runs `serve` for every connection in a separate task.
 ///
@@ -50,9 +42,9 @@ pub(crate) async fn accept<F>(
         };
         match accepted {
             Ok((stream, peer)) => match limiter.try_acquire() {
-                Some(permit) => tasks.spawn(serve(stream, peer, permit)),
-                None => {
-                    metrics.count_connection_failure(Exhausted::Permits.as_str());
+                Ok(permit) => tasks.spawn(serve(stream, peer, permit)),
+                Err(exhausted) => {
+                    metrics.count_connection_failure(exhausted.as_str());
                     if let Some(suppressed) = full.allow() {
                         warn!(
                             suppressed,
@@ -89,18 +81,6 @@ pub(crate) async fn accept<F>(
     }
 }
 
-// === impl Exhausted ===
-
-impl Exhausted {
-    /// Returns a word of a closed set for metric labels.
-    fn as_str(self) -> &'static str {
-        match self {
-            Exhausted::Permits => "limit",
-            Exhausted::Descriptors => "descriptors",
-        }
-    }
-}
-
 /// Sets TCP_NODELAY, because small frames must not be delayed, and keepalive, which detects a vanished peer. On Linux
 /// accepted sockets inherit these options from the listening one, so they are set once.
 fn set_socket_options(listener: &TcpListener) {
@@ -126,15 +106,6 @@ fn is_peer_error(error: &io::Error) -> bool {
             | TimedOut
             | Interrupted
     )
-}
-
-/// EMFILE, ENFILE, ENOBUFS, ENOMEM: the machine or the process is out of resources.
-fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    exhaustion
-        .into_iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Long enough to cost no CPU, short enough to go unnoticed.

@@ -4,6 +4,7 @@ use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
     http::{
+        client_table::{ClientLimit, ClientPermit},
         context::Context,
         peer::{ClientCertHeader, Peer},
         redirect, server,
@@ -48,6 +49,8 @@ enum AcceptError {
         "connection limit for this address reached (limits.connections_per_ip, limits.accepts_per_ip)"
     )]
     PerIpLimit,
+    #[error("descriptors are scarce, and this address holds more than a tenth of them")]
+    DescriptorShare,
     #[error("a PROXY header from {0}, which is not among server.trusted_proxies")]
     UntrustedProxy(IpAddr),
     #[error("bad PROXY header")]
@@ -72,10 +75,7 @@ impl ConnectionHandler {
         let deadline = gateway.limits.tls_handshake.0;
         let result = timeout(deadline, async {
             let client = self.client_addr(&gateway, &mut tcp, from).await?;
-            let per_ip = self
-                .limiter
-                .per_ip_permit(client.ip())
-                .ok_or(AcceptError::PerIpLimit)?;
+            let per_ip = self.per_ip_permit(&gateway, client.ip())?;
             let addresses = (client, tcp.local_addr()?);
             let outcome = accept::accept(&gateway.tls, Socket::new(tcp)).await?;
             Ok((outcome, addresses, per_ip))
@@ -122,14 +122,9 @@ impl ConnectionHandler {
         )
         .await;
         let result = result.unwrap_or(Err(AcceptError::Deadline));
-        let result = result.map(|client| client.ip()).and_then(|address| {
-            Ok((
-                address,
-                self.limiter
-                    .per_ip_permit(address)
-                    .ok_or(AcceptError::PerIpLimit)?,
-            ))
-        });
+        let result = result
+            .map(|client| client.ip())
+            .and_then(|address| Ok((address, self.per_ip_permit(&gateway, address)?)));
         drop(gateway);
         match result {
             Ok((address, per_ip)) => {
@@ -166,6 +161,21 @@ impl ConnectionHandler {
         Ok(source.map_or(peer, canonical))
     }
 
+    fn per_ip_permit(
+        &self,
+        gateway: &Gateway,
+        address: IpAddr,
+    ) -> Result<ClientPermit, AcceptError> {
+        let per_ip = gateway.limits.connections_per_ip;
+        let permit = self
+            .limiter
+            .per_ip_permit(address, per_ip, gateway.trusts(address));
+        permit.map_err(|limit| match limit {
+            ClientLimit::PerIp => AcceptError::PerIpLimit,
+            ClientLimit::Descriptors => AcceptError::DescriptorShare,
+        })
+    }
+
     fn reject(&self, from: SocketAddr, error: &AcceptError) {
         self.http.metrics.count_connection_failure(error.as_str());
         debug!(client = %from.ip().to_canonical(), error = %ErrorChain(error), "connection rejected");
@@ -179,6 +189,7 @@ impl AcceptError {
         match self {
             AcceptError::Deadline => "deadline",
             AcceptError::PerIpLimit => "share",
+            AcceptError::DescriptorShare => "descriptors-share",
             AcceptError::UntrustedProxy(_) => "untrusted-proxy",
             AcceptError::Proxy(_) => "proxy-header",
             AcceptError::Io(_) => "io",

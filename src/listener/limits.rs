@@ -2,16 +2,19 @@
 
 use crate::{
     config,
-    net::subnet::SubnetKey,
+    http::client_table::{ClientLimit, ClientPermit, ClientTable, ClientUse},
+    net::{
+        descriptors::{DescriptorBudget, DescriptorPermit, DescriptorUse},
+        subnet::SubnetKey,
+    },
     observe::metrics::{ConnectionGauge, Metrics},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::{
-    collections::HashMap,
     net::IpAddr,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -21,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug)]
 pub(crate) struct ConnectionLimiter {
     permits: Arc<Semaphore>,
-    per_address: u32,
-    open: Mutex<HashMap<SubnetKey, u32>>,
+    descriptors: Arc<DescriptorBudget>,
+    clients: Arc<ClientTable>,
     rate: Option<DefaultKeyedRateLimiter<SubnetKey>>,
     accepts: AtomicU32,
     metrics: Arc<Metrics>,
@@ -32,19 +35,27 @@ pub(crate) struct ConnectionLimiter {
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
+    _descriptor: DescriptorPermit,
     _gauge: ConnectionGauge,
 }
 
-/// A permit per IP, taken once the address is verified (behind a PROXY header); released on drop.
-#[derive(Debug)]
-pub(crate) struct PerIpPermit(Option<(Arc<ConnectionLimiter>, SubnetKey)>);
+/// The resource without which a new connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exhausted {
+    /// No free permit (`limits.connections`).
+    Permits,
+    /// No descriptor or memory is left.
+    Descriptors,
+}
 
 // === impl ConnectionLimiter ===
 
 impl ConnectionLimiter {
-    /// Creates a limiter for `max_connections` in total, with the limits per address of `[limits]`.
+    /// Creates a limiter for `max_connections` in total, with the accept rate per address of `limits`.
     pub(crate) fn new(
         max_connections: usize,
+        descriptors: Arc<DescriptorBudget>,
+        clients: Arc<ClientTable>,
         limits: &config::Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -56,65 +67,54 @@ impl ConnectionLimiter {
         });
         ConnectionLimiter {
             permits: Arc::new(Semaphore::new(max_connections)),
-            per_address: limits.connections_per_ip,
-            open: Mutex::default(),
+            descriptors,
+            clients,
             rate,
             accepts: AtomicU32::new(0),
             metrics,
         }
     }
 
-    /// Returns a permit, if one is free.
-    pub(crate) fn try_acquire(&self) -> Option<ConnectionPermit> {
-        let permit = self.permits.clone().try_acquire_owned().ok()?;
-        Some(ConnectionPermit {
+    /// Returns a permit, if a connection and a descriptor are left.
+    pub(crate) fn try_acquire(&self) -> Result<ConnectionPermit, Exhausted> {
+        let permit = self.permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Exhausted::Permits)?;
+        let descriptor = self.descriptors.acquire(DescriptorUse::Client);
+        Ok(ConnectionPermit {
             _permit: permit,
+            _descriptor: descriptor.ok_or(Exhausted::Descriptors)?,
             _gauge: self.metrics.connection_gauge(),
         })
     }
 
-    /// Returns a permit for `address`, if it is below its limit. IPv6 is counted by /64, which is what one subscriber
-    /// gets.
-    pub(crate) fn per_ip_permit(self: &Arc<Self>, address: IpAddr) -> Option<PerIpPermit> {
-        let key = SubnetKey::of(address);
+    /// Returns a permit for a connection of `address`, with `per_ip` as `limits.connections_per_ip`. Taken once the
+    /// address is verified (behind a PROXY header). IPv6 is counted by /64, which is what one subscriber gets.
+    pub(crate) fn per_ip_permit(
+        &self,
+        address: IpAddr,
+        per_ip: u32,
+        is_trusted: bool,
+    ) -> Result<ClientPermit, ClientLimit> {
         if let Some(rate) = &self.rate {
             if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP_INTERVAL == SWEEP_INTERVAL - 1 {
                 rate.retain_recent();
             }
-            rate.check_key(&key).ok()?;
+            rate.check_key(&SubnetKey::of(address))
+                .map_err(|_| ClientLimit::PerIp)?;
         }
-        if self.per_address == 0 {
-            return Some(PerIpPermit(None));
-        }
-        let mut open = self.open();
-        let count = open.entry(key).or_insert(0);
-        if *count >= self.per_address {
-            return None;
-        }
-        *count += 1;
-        drop(open);
-        Some(PerIpPermit(Some((self.clone(), key))))
-    }
-
-    // A panic elsewhere cannot leave the counts half changed, so a poisoned lock is used.
-    fn open(&self) -> MutexGuard<'_, HashMap<SubnetKey, u32>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clients
+            .acquire(address, ClientUse::Connection, per_ip, is_trusted)
     }
 }
 
-// === impl PerIpPermit ===
+// === impl Exhausted ===
 
-impl Drop for PerIpPermit {
-    fn drop(&mut self) {
-        let Some((limiter, key)) = &self.0 else {
-            return;
-        };
-        let mut open = limiter.open();
-        if let Some(count) = open.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(key);
-            }
+impl Exhausted {
+    /// Returns a word of a closed set for metric labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Exhausted::Permits => "limit",
+            Exhausted::Descriptors => "descriptors",
         }
     }
 }
@@ -129,80 +129,59 @@ mod tests {
 
     fn limiter(
         max_connections: usize,
-        per_address: u32,
+        descriptors: u64,
         accepts: Option<config::values::units::Rate>,
-    ) -> Arc<ConnectionLimiter> {
+    ) -> ConnectionLimiter {
         let limits = config::Limits {
-            connections_per_ip: per_address,
             accepts_per_ip: accepts,
             ..Default::default()
         };
-        Arc::new(ConnectionLimiter::new(
-            max_connections,
-            &limits,
-            Arc::new(Metrics::new()),
-        ))
+        let budget = DescriptorBudget::new(descriptors);
+        let metrics = Arc::new(Metrics::of(budget.clone()));
+        let clients = Arc::new(ClientTable::new(budget.clone(), metrics.clone()));
+        ConnectionLimiter::new(max_connections, budget, clients, &limits, metrics)
     }
 
     #[test]
     fn permit_is_released_on_drop() {
-        let limiter = limiter(1, 0, None);
-        let permit = limiter.try_acquire().unwrap();
-        assert!(limiter.try_acquire().is_none());
-        drop(permit);
-        assert!(limiter.try_acquire().is_some());
+        for (max_connections, descriptors, exhausted) in
+            [(1, 9, Exhausted::Permits), (9, 1, Exhausted::Descriptors)]
+        {
+            let limiter = limiter(max_connections, descriptors, None);
+            let permit = limiter.try_acquire().unwrap();
+            assert_eq!(limiter.try_acquire().unwrap_err(), exhausted);
+            drop(permit);
+            assert!(limiter.try_acquire().is_ok());
+        }
     }
 
     #[test]
     fn address_at_its_limit_gets_no_permit() {
-        let limiter = limiter(9, 2, None);
-        let one: IpAddr = "10.0.0.1".parse().unwrap();
+        let limiter = limiter(9, 9, None);
+        let acquire = |address: &str| limiter.per_ip_permit(address.parse().unwrap(), 2, false);
         let held = [
-            limiter.per_ip_permit(one).unwrap(),
-            limiter
-                .per_ip_permit("::ffff:10.0.0.1".parse().unwrap())
-                .unwrap(),
+            acquire("10.0.0.1").unwrap(),
+            acquire("::ffff:10.0.0.1").unwrap(),
         ];
-        assert!(limiter.per_ip_permit(one).is_none());
-        assert!(limiter.per_ip_permit("10.0.0.2".parse().unwrap()).is_some());
+        assert_eq!(acquire("10.0.0.1").unwrap_err(), ClientLimit::PerIp);
+        assert!(acquire("10.0.0.2").is_ok());
         drop(held);
-        assert!(limiter.per_ip_permit(one).is_some());
-        assert!(limiter.open().len() <= 1);
-    }
-
-    #[test]
-    fn ipv6_is_counted_by_prefix() {
-        let limiter = limiter(9, 1, None);
-        let _held = limiter
-            .per_ip_permit("2001:db8::1".parse().unwrap())
-            .unwrap();
-        assert!(
-            limiter
-                .per_ip_permit("2001:db8::ffff:2".parse().unwrap())
-                .is_none()
-        );
-        assert!(
-            limiter
-                .per_ip_permit("2001:db8:0:1::1".parse().unwrap())
-                .is_some()
-        );
+        assert!(acquire("10.0.0.1").is_ok());
     }
 
     #[test]
     fn accept_rate_is_limited_per_address() {
         let limiter = limiter(
             9,
-            0,
+            9,
             Some(config::values::units::Rate {
                 count: 3,
                 per: Duration::from_secs(3600),
             }),
         );
-        let one: IpAddr = "10.0.0.1".parse().unwrap();
-        let permitted = (0..10)
-            .filter(|_| limiter.per_ip_permit(one).is_some())
-            .count();
+        let acquire = |address: &str| limiter.per_ip_permit(address.parse().unwrap(), 0, false);
+        let permitted = (0..10).filter(|_| acquire("10.0.0.1").is_ok()).count();
         assert_eq!(permitted, 3);
-        assert!(limiter.per_ip_permit("10.0.0.2".parse().unwrap()).is_some());
+        assert!(acquire("10.0.0.2").is_ok());
     }
 }

@@ -2,7 +2,10 @@
 //! what precedes TLS and HTTP.
 
 use crate::{
-    net::resolver::{ResolveError, Resolver},
+    net::{
+        descriptors::is_exhaustion,
+        resolver::{ResolveError, Resolver},
+    },
     proto::proxy_header,
 };
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
@@ -51,6 +54,11 @@ pub struct ConnAddrs {
 /// Why a connection to a backend could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
+    /// The budget of file descriptors is used up.
+    #[error(
+        "no file descriptor is left for a connection to a backend: raise LimitNOFILE (systemd) or ulimit -n"
+    )]
+    NoDescriptor,
     /// The name has no address.
     #[error(
         "cannot find an address for `{name}`: is the name right, and does this machine know it?"
@@ -180,6 +188,21 @@ async fn unix(path: &Path) -> Result<UnixStream, DialError> {
         source,
     };
     UnixStream::connect(path).await.map_err(failed)
+}
+
+// === impl DialError ===
+
+impl DialError {
+    /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        match self {
+            DialError::NoDescriptor => true,
+            DialError::Connect { source, .. }
+            | DialError::SourceNotLocal { source, .. }
+            | DialError::Socket { source, .. } => is_exhaustion(source),
+            _ => false,
+        }
+    }
 }
 
 // === impl DialedStream ===

@@ -3,7 +3,7 @@
 //! `socket` has the trait of all transports. Incoming: `listen` binds, `tls_stream` is TLS as a server. Outgoing:
 //! `resolver` and `dns` find addresses, `dial` connects to one, `tls_client` is TLS as a client, and `web_client` sends
 //! HTTPS requests of Lockgate's own. `pem` is the only loader of certificates, keys and root stores, and `crypto` has
-//! the provider of rustls. `random` draws random numbers.
+//! the provider of rustls. `random` draws random numbers. `descriptors` counts file descriptors.
 //!
 //! Nothing here knows a configuration, an HTTP route, a frame or a session. Functions take plain values (addresses,
 //! paths, names) and return errors; the caller converts its configuration into these values, and an error into a
@@ -11,6 +11,7 @@
 //! the choice of a backend to `upstream`.
 
 pub(crate) mod crypto;
+pub(crate) mod descriptors;
 pub(crate) mod dial;
 pub(crate) mod dns;
 pub(crate) mod listen;

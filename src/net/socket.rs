@@ -2,7 +2,7 @@
 //!
 //! A [`Socket`] counts what the kernel accepts. A [`BackendStream`] is the stream to a backend of any kind.
 
-use crate::net::tls_stream::ServerStream;
+use crate::net::{descriptors::DescriptorPermit, tls_stream::ServerStream};
 use socket2::SockRef;
 use std::{
     io,
@@ -48,6 +48,8 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
 pub struct Socket<S = TcpStream> {
     stream: S,
     bytes_accepted: u64,
+    /// Released after the stream is closed. The permit of a client's connection is with its other permits.
+    _permit: Option<DescriptorPermit>,
 }
 
 /// A stream to a backend: an enum, so that the relay is compiled once for all kinds.
@@ -72,6 +74,15 @@ impl<S> Socket<S> {
         Socket {
             stream,
             bytes_accepted: 0,
+            _permit: None,
+        }
+    }
+
+    /// Creates a socket that holds the permit of its descriptor.
+    pub(crate) fn with_permit(stream: S, permit: DescriptorPermit) -> Self {
+        Socket {
+            _permit: Some(permit),
+            ..Socket::new(stream)
         }
     }
 

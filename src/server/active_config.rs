@@ -212,10 +212,6 @@ fn restart_keys(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
             old_limits.sessions != new_limits.sessions,
         ),
         (
-            "limits.connections_per_ip",
-            old_limits.connections_per_ip != new_limits.connections_per_ip,
-        ),
-        (
             "limits.accepts_per_ip",
             old_limits.accepts_per_ip != new_limits.accepts_per_ip,
         ),

@@ -12,7 +12,10 @@ use crate::{
         tasks::Tasks,
     },
     listener::{accept, connection::ConnectionHandler, limits::ConnectionPermit},
-    net::listen,
+    net::{
+        descriptors::{DescriptorBudget, admin_connections, reserved_descriptors},
+        listen,
+    },
     observe::metrics::Metrics,
     tls::acme::files::BadRoots,
 };
@@ -71,10 +74,13 @@ pub(crate) struct BoundListener {
 }
 
 /// The limits of connections and sessions: as configured, but within the file descriptor limit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Capacity {
     pub(crate) connections: usize,
     pub(crate) sessions: usize,
+    /// The connections of each admin listener.
+    pub(crate) admin_connections: usize,
+    pub(crate) descriptors: Arc<DescriptorBudget>,
 }
 
 /// The reason why the server cannot start.
@@ -405,12 +411,11 @@ impl Protocol {
 // === impl Capacity ===
 
 impl Capacity {
-    /// Raises the descriptor limit and computes the capacity. A session needs two descriptors, one for each leg;
-    /// [`RESERVED_DESCRIPTORS`] are for everything else.
+    /// Raises the descriptor limit and computes the capacity. A session needs two descriptors, one for each leg.
     pub(crate) fn from_descriptors(limits: &config::Limits) -> Self {
         let descriptors = process::raise_nofile_limit();
-        let available =
-            (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MAX_PERMITS);
+        let budget = descriptors.saturating_sub(reserved_descriptors(descriptors));
+        let available = (budget / 2).clamp(1, MAX_PERMITS);
         let clamp = |key: &'static str, configured: u32| match configured as usize {
             0 => available,
             configured if configured <= available => configured,
@@ -428,6 +433,8 @@ impl Capacity {
         Capacity {
             connections: clamp("limits.connections", limits.connections),
             sessions: clamp("limits.sessions", limits.sessions),
+            admin_connections: admin_connections(descriptors),
+            descriptors: DescriptorBudget::new(budget.max(2) as u64),
         }
     }
 }
@@ -505,9 +512,6 @@ fn bind_error(
         source,
     }
 }
-
-/// Descriptors for listeners, the admin API and its clients, logs, the runtime and pooled connections to backends.
-const RESERVED_DESCRIPTORS: usize = 48;
 
 /// The maximum number of permits of one kind, below the limit of tokio's semaphore.
 const MAX_PERMITS: usize = 1 << 28;

@@ -29,6 +29,7 @@ use crate::{
         tasks::Tasks,
     },
     listener::{connection::ConnectionHandler, limits::ConnectionLimiter},
+    net::descriptors::DescriptorUse,
     observe::{access::AccessLog, metrics::Metrics},
     registry::SessionRegistry,
     server::{
@@ -93,7 +94,8 @@ impl Server {
     ) -> Result<Server, StartError> {
         let listeners = Listeners::bind(&config.server, inherited)?;
         let capacity = Capacity::from_descriptors(&config.limits);
-        let metrics = Arc::new(Metrics::new());
+        let descriptors = capacity.descriptors.clone();
+        let metrics = Arc::new(Metrics::of(descriptors.clone()));
         let tasks = Tasks::default();
         let acme = match &config.acme {
             Some(section) => {
@@ -114,12 +116,19 @@ impl Server {
         let context = Arc::new(Context::new(
             Live::new(gateway),
             capacity.sessions,
+            descriptors.clone(),
             metrics.clone(),
             access_log,
             Arc::new(SessionRegistry::default()),
             tasks,
         ));
-        let limiter = ConnectionLimiter::new(capacity.connections, &config.limits, metrics);
+        let limiter = ConnectionLimiter::new(
+            capacity.connections,
+            descriptors,
+            context.clients.clone(),
+            &config.limits,
+            metrics,
+        );
         let connections = Arc::new(ConnectionHandler {
             http: context.clone(),
             limiter: Arc::new(limiter),
@@ -167,6 +176,7 @@ impl Server {
             sessions: self.context.sessions.clone(),
             commands,
             state: current_state,
+            max_connections: self.capacity.admin_connections,
         });
         // Separate tasks: on shutdown the admin API answers until the process ends, so that the drain can be observed.
         // After a takeover it stops accepting before the drain, because the successor serves the admin address.
@@ -310,6 +320,7 @@ impl Server {
 
     fn status(&self, state: ServerState) -> Status {
         let metrics = &self.context.metrics;
+        let descriptors = &self.context.descriptors;
         let gateway = self.context.live.snapshot();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -320,6 +331,14 @@ impl Server {
             connections_max: self.capacity.connections as u64,
             sessions: metrics.sessions(),
             sessions_max: self.capacity.sessions as u64,
+            requests: metrics.requests_in_flight(),
+            backend_connections: DescriptorUse::BACKEND
+                .map(|it| descriptors.used_for(it))
+                .iter()
+                .sum(),
+            backend_connections_idle: descriptors.idle(),
+            descriptors: descriptors.used(),
+            descriptors_max: descriptors.max(),
             closing: self.drains.pending_closes(),
             config: self.active_config.status(),
             listeners: self.listeners.status(),

@@ -14,6 +14,7 @@ mod bad_backends;
 mod bench;
 mod certificates;
 mod check_warnings;
+mod client_limits;
 mod close_matrix;
 mod compression;
 mod config;

@@ -2,11 +2,14 @@
 //!
 //! `LOCKGATE_SESSIONS` sets the number of idle sessions (1000). The figures are printed.
 
-use crate::harness::{Backend, Lockgate, eventually, handshake, observe, raise_descriptor_limit};
+use crate::harness::{
+    Backend, Lockgate, RawH2, eventually, handshake, observe, raise_descriptor_limit,
+    raw_h2::{END_HEADERS, END_STREAM, HEADERS, HELLO, SETTINGS, WINDOW_UPDATE, frame, hpack},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -85,6 +88,113 @@ async fn backends_that_never_read_use_bounded_memory() {
         }
     })
     .await;
+}
+
+/// KiB for a response that the client does not read: three buffers of 32 KiB between the backend and the client, 64 KiB
+/// towards the client, the state of the request, and a margin.
+const RESPONSE_KIB: f64 = 224.0;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn responses_that_are_never_read_use_bounded_memory() {
+    let (backend, clients) = (endless_backend().await, 50);
+    let lockgate = Lockgate::to(backend)
+        .server("access = \"off\"")
+        .start()
+        .await;
+    let before = pss(&lockgate);
+    let mut held = vec![];
+    for _ in 0..clients {
+        let mut client = lockgate.tls("a.test").await;
+        let request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        client.write_all(request).await.expect("it reads");
+        held.push(client);
+    }
+    let each = (stable_pss(&lockgate).await - before) as f64 / f64::from(clients);
+    println!("HTTP/1.1: {each:.0} KiB for a response that is not read");
+    assert!(each <= RESPONSE_KIB, "{each:.0} KiB for a connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h2_responses_that_are_never_read_use_bounded_memory() {
+    let backend = endless_backend().await;
+    let lockgate = Lockgate::to(backend)
+        .server("access = \"off\"")
+        .start()
+        .await;
+    let before = pss(&lockgate);
+    let list = hpack(&[
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "a.test"),
+        (":path", "/"),
+    ]);
+    let window = (i32::MAX as u32).to_be_bytes();
+    // SETTINGS_INITIAL_WINDOW_SIZE, and the same for the connection.
+    let mut bytes = [
+        HELLO,
+        &frame(SETTINGS, 0, 0, &[&[0, 4][..], &window].concat()),
+        &frame(
+            WINDOW_UPDATE,
+            0,
+            0,
+            &(i32::MAX as u32 - 65_535).to_be_bytes(),
+        ),
+    ]
+    .concat();
+    for stream in 0..100 {
+        bytes.extend(frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            2 * stream + 1,
+            &list,
+        ));
+    }
+    let mut held = vec![];
+    for _ in 0..2 {
+        held.push(RawH2::over(lockgate.tls_for_h2().await, &bytes).await);
+    }
+    let each = (stable_pss(&lockgate).await - before) as f64 / held.len() as f64 / 100.0;
+    println!("HTTP/2: {each:.0} KiB for a response that is not read");
+    assert!(each <= RESPONSE_KIB, "{each:.0} KiB for a stream");
+}
+
+/// Starts a backend that answers with a body without end.
+async fn endless_backend() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port is free");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n";
+                let _ = stream.read(&mut [0; 4096]).await;
+                let mut sent = stream.write_all(head).await;
+                while sent.is_ok() {
+                    sent = stream.write_all(&[0; 65_536]).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Returns the memory once it has not grown for a second.
+async fn stable_pss(lockgate: &Lockgate) -> u64 {
+    let (mut last, mut checks) = (pss(lockgate), 0);
+    let mut stable = 0;
+    while stable < 10 && checks < 200 {
+        // The span of the measurement.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = pss(lockgate);
+        stable = if now.abs_diff(last) <= 64 {
+            stable + 1
+        } else {
+            0
+        };
+        (last, checks) = (now, checks + 1);
+    }
+    last
 }
 
 /// Opens sessions in which one side sends without limit and the other never reads, until no bytes move.

@@ -28,6 +28,26 @@ pub(crate) fn render_status(status: &Value) -> String {
             &format!("{name:<11}  {} of {}", word(open), word(max)),
         );
     }
+    if status["requests"].is_u64() {
+        let word = |name: &str| word(&status[name]);
+        for (name, value) in [
+            ("requests", word("requests")),
+            (
+                "to backends",
+                format!(
+                    "{}, {} of them idle",
+                    word("backend_connections"),
+                    word("backend_connections_idle")
+                ),
+            ),
+            (
+                "descriptors",
+                format!("{} of {}", word("descriptors"), word("descriptors_max")),
+            ),
+        ] {
+            line(&mut page, &format!("{name:<11}  {value}"));
+        }
+    }
     match status["closing"].as_u64() {
         None | Some(0) => {}
         Some(1) => line(&mut page, "closing      1 session still to be closed"),

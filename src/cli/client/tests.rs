@@ -38,6 +38,11 @@ fn status() -> Status {
         connections_max: 9900,
         sessions: 1200,
         sessions_max: 9000,
+        requests: 7,
+        backend_connections: 1210,
+        backend_connections_idle: 3,
+        descriptors: 2444,
+        descriptors_max: 19_800,
         closing: 0,
         config: command::ConfigStatus {
             file: None,
@@ -108,6 +113,9 @@ fn status_is_rendered_as_tables() {
 lockgate 0.1.0, ready, process 4711, up 1day 2h 3m 4s
 connections  1234 of 9900
 sessions     1200 of 9000
+requests     7
+to backends  1210, 3 of them idle
+descriptors  2444 of 19800
 waiting      3 in the queue of pool chat
 
 listeners
@@ -149,6 +157,7 @@ async fn admin_requests_work_over_tcp_and_unix_sockets() {
             proofs: Default::default(),
             commands,
             state,
+            max_connections: 16,
         });
         let bound = bind(&configured).unwrap().expect("not off");
         let real = match address(&bound).parse() {

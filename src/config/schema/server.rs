@@ -98,6 +98,10 @@ pub struct Limits {
     pub sessions: u32,
     /// The maximum number of open connections per client address, IPv6 by /64; 0: no limit.
     pub connections_per_ip: u32,
+    /// The maximum number of concurrent WebSockets per client address, IPv6 by /64; 0: no limit. The client address is the one that a trusted proxy names. At the limit a handshake gets 503 with Retry-After.
+    pub sessions_per_ip: u32,
+    /// The maximum number of concurrent plain HTTP requests per client address, counted in the same way; 0: no limit. At the limit a request gets 503 with Retry-After.
+    pub requests_per_ip: u32,
     /// The maximum rate of new connections per client address, IPv6 by /64; "0/s": no limit.
     #[serde(deserialize_with = "rate")]
     #[schemars(with = "Rate", extend("default" = "0/s"))]
@@ -150,6 +154,8 @@ impl Default for Limits {
             connections: 0,
             sessions: 0,
             connections_per_ip: 0,
+            sessions_per_ip: 0,
+            requests_per_ip: 0,
             accepts_per_ip: None,
             tls_handshake: default("10s"),
             request_head: default("10s"),

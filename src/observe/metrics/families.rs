@@ -49,6 +49,12 @@ pub(crate) struct WhyLabels {
     pub(crate) why: &'static str,
 }
 
+/// What a connection to a backend is used for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PurposeLabels {
+    pub(crate) purpose: &'static str,
+}
+
 /// A configured host, never one that a client has chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct HostLabels {

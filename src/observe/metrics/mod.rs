@@ -4,18 +4,22 @@
 
 pub(crate) mod families;
 
-use crate::observe::{
-    access::record::SessionEnd,
-    metrics::families::{
-        BackendLabels, BackendStateLabels, CloseLabels, HostLabels, LegLabels, OutcomeLabels,
-        PoolMetrics, RefusalLabels, SessionMetrics, StatusClassLabels, TransitionLabels,
-        WaitingGauge, WhyLabels,
+use crate::{
+    net::descriptors::{DescriptorBudget, DescriptorUse},
+    observe::{
+        access::record::SessionEnd,
+        metrics::families::{
+            BackendLabels, BackendStateLabels, CloseLabels, HostLabels, LegLabels, OutcomeLabels,
+            PoolMetrics, PurposeLabels, RefusalLabels, SessionMetrics, StatusClassLabels,
+            TransitionLabels, WaitingGauge, WhyLabels,
+        },
     },
 };
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
     metrics::{
+        MetricType,
         counter::Counter,
         family::Family,
         gauge::{ConstGauge, Gauge},
@@ -36,6 +40,7 @@ use std::{
 pub struct Metrics {
     registry: Registry,
     connections: Gauge,
+    requests_in_flight: Gauge,
     connections_accepted: Counter,
     connection_failures: Family<WhyLabels, Counter>,
     acme_challenges: Counter,
@@ -64,9 +69,17 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct ConnectionGauge(Arc<Metrics>);
 
+/// A guard that counts a plain request until it is dropped.
+#[derive(Debug)]
+pub struct RequestGauge(Arc<Metrics>);
+
 /// A guard that counts a live session until it is dropped.
 #[derive(Debug)]
 pub struct SessionGauge(Arc<Metrics>);
+
+/// A collector of the descriptor budget, read at each scrape.
+#[derive(Debug)]
+struct DescriptorCollector(Arc<DescriptorBudget>);
 
 /// A collector of process metrics from `/proc/self`, read at each scrape, under the names common to Prometheus client
 /// libraries.
@@ -79,14 +92,20 @@ struct ProcessCollector {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Creates the metrics with all counters at zero; the current time becomes the start time of the process.
+    /// Creates the metrics of a process with an unlimited budget of descriptors.
     #[allow(clippy::new_without_default)] // the result depends on the time
     pub fn new() -> Self {
+        Metrics::of(DescriptorBudget::new(u64::MAX))
+    }
+
+    /// Creates the metrics with all counters at zero; the current time becomes the start time of the process.
+    pub(crate) fn of(descriptors: Arc<DescriptorBudget>) -> Self {
         let mut registry = Registry::default();
         let live_sessions = Arc::new(SessionMetrics::new(&mut registry));
         let mut metrics = Metrics {
             registry,
             connections: Gauge::default(),
+            requests_in_flight: Gauge::default(),
             connections_accepted: Counter::default(),
             connection_failures: Family::default(),
             acme_challenges: Counter::default(),
@@ -111,6 +130,8 @@ impl Metrics {
             live_sessions,
         };
         metrics.register();
+        let collector = Box::new(DescriptorCollector(descriptors));
+        metrics.registry.register_collector(collector);
         metrics
     }
 
@@ -119,6 +140,17 @@ impl Metrics {
         self.connections_accepted.inc();
         self.connections.inc();
         ConnectionGauge(self.clone())
+    }
+
+    /// Counts a plain request in progress.
+    pub fn request_in_flight(self: &Arc<Self>) -> RequestGauge {
+        self.requests_in_flight.inc();
+        RequestGauge(self.clone())
+    }
+
+    /// Returns the number of plain requests in progress.
+    pub fn requests_in_flight(&self) -> u64 {
+        self.requests_in_flight.get().max(0).unsigned_abs()
     }
 
     /// Counts a session that has opened.
@@ -314,6 +346,7 @@ impl Metrics {
         registry.register("lockgate_sessions_opened", "Sessions opened", self.sessions_opened.clone());
         registry.register("lockgate_session_closes", "Sessions closed, by close code and initiator", self.session_closes.clone());
         registry.register("lockgate_requests", "Plain HTTP requests answered, by status class", self.requests.clone());
+        registry.register("lockgate_requests_in_flight", "Plain HTTP requests in progress", self.requests_in_flight.clone());
         registry.register("lockgate_refusals", "Requests refused by lockgate, by status and reason", self.refusals.clone());
         self.pools.register(registry);
         registry.register("lockgate_frames", "Frames relayed, by sending leg; added when a session closes", self.frames.clone());
@@ -333,11 +366,61 @@ impl Drop for ConnectionGauge {
     }
 }
 
+// === impl RequestGauge ===
+
+impl Drop for RequestGauge {
+    fn drop(&mut self) {
+        self.0.requests_in_flight.dec();
+    }
+}
+
 // === impl SessionGauge ===
 
 impl Drop for SessionGauge {
     fn drop(&mut self) {
         self.0.sessions.dec();
+    }
+}
+
+// === impl DescriptorCollector ===
+
+impl Collector for DescriptorCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let gauge = |value: u64| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        for (name, help, value) in [
+            (
+                "lockgate_descriptors",
+                "File descriptors of connections of clients and to backends.",
+                self.0.used(),
+            ),
+            (
+                "lockgate_descriptors_max",
+                "The maximum of lockgate_descriptors.",
+                self.0.max(),
+            ),
+        ] {
+            let gauge = gauge(value);
+            let descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(descriptor)?;
+        }
+        let idle = self.0.idle();
+        let requests = self.0.used_for(DescriptorUse::Request);
+        let mut family = encoder.encode_descriptor(
+            "lockgate_backend_connections",
+            "Open connections to backends, by use; idle ones await a request.",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (purpose, value) in [
+            ("session", self.0.used_for(DescriptorUse::Session)),
+            ("request", requests.saturating_sub(idle)),
+            ("idle", idle),
+            ("health", self.0.used_for(DescriptorUse::Health)),
+        ] {
+            let labels = PurposeLabels { purpose };
+            gauge(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -91,7 +91,14 @@ impl HealthTasks {
                 };
                 drains.close(leaving, DrainPacing::of(&gateway.drain), must_close, &context.tasks);
             };
-            checker::run_checker(receiver, &context.resolver, &context.metrics, on_down).await;
+            checker::run_checker(
+                receiver,
+                &context.resolver,
+                &context.descriptors,
+                &context.metrics,
+                on_down,
+            )
+            .await;
         });
         sender
     }

@@ -4,6 +4,7 @@
 use crate::{
     config::{BackendAddress, Check, Health},
     net::{
+        descriptors::DescriptorBudget,
         dial::{DialError, DialedStream},
         resolver::Resolver,
     },
@@ -124,8 +125,13 @@ impl HealthCheck {
 pub(crate) async fn run_check(
     health_check: &HealthCheck,
     resolver: &Resolver,
+    descriptors: &Arc<DescriptorBudget>,
 ) -> Result<(), CheckError> {
     let settings = &health_check.settings;
+    // Held longer than the connection.
+    let _permit = descriptors
+        .acquire_for_health()
+        .ok_or(DialError::NoDescriptor)?;
     let deadline = Instant::now() + settings.timeout.0;
     let timed_out = |_| CheckError::Timeout(settings.timeout.0);
     let dialled = timeout_at(deadline, health_check.dial(resolver));

@@ -3,6 +3,7 @@
 use crate::{
     config::Check,
     net::{
+        descriptors::DescriptorBudget,
         random::{fraction, jitter},
         resolver::Resolver,
     },
@@ -11,11 +12,12 @@ use crate::{
         backend::BackendState,
         health::{
             check::{HealthCheck, run_check},
+            error::CheckError,
             state::Condition,
         },
     },
 };
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -28,17 +30,22 @@ use tracing::{info, warn};
 pub(crate) async fn run_checker(
     health_check: watch::Receiver<HealthCheck>,
     resolver: &Resolver,
+    descriptors: &Arc<DescriptorBudget>,
     metrics: &Metrics,
     down: impl Fn(&HealthCheck),
 ) {
     tokio::select! {
-        () = check_loop(health_check.clone(), resolver) => {}
+        () = check_loop(health_check.clone(), resolver, descriptors) => {}
         () = log_changes(health_check, metrics, down) => {}
     }
 }
 
 /// Runs one check after the other. A reload may change the time of the next one, but never cancels a running check.
-async fn check_loop(mut check_rx: watch::Receiver<HealthCheck>, resolver: &Resolver) {
+async fn check_loop(
+    mut check_rx: watch::Receiver<HealthCheck>,
+    resolver: &Resolver,
+    descriptors: &Arc<DescriptorBudget>,
+) {
     let backend = check_rx.borrow().backend().clone();
     let health = backend.health();
     let (mut first, mut last) = (None, None);
@@ -66,9 +73,13 @@ async fn check_loop(mut check_rx: watch::Receiver<HealthCheck>, resolver: &Resol
         }
         last = Some(Instant::now());
         // Completed despite a reload, because a server may log an error for an aborted connection.
-        let found = run_check(&health_check, resolver).await;
+        let found = run_check(&health_check, resolver, descriptors).await;
         if check_rx.has_changed().is_err() {
             return;
+        }
+        // Without a descriptor nothing is known about the backend: its state stays as it is.
+        if found.as_ref().is_err_and(CheckError::is_exhaustion) {
+            continue;
         }
         // A check that has been turned off has no result.
         if !check_rx.borrow().is_off() {

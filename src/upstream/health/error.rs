@@ -21,3 +21,12 @@ pub(crate) enum CheckError {
     #[error("no HTTP answer")]
     Broken(#[from] hyper::Error),
 }
+
+// === impl CheckError ===
+
+impl CheckError {
+    /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        matches!(self, CheckError::Dial(error) if error.is_exhaustion())
+    }
+}

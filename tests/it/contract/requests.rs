@@ -292,5 +292,21 @@ async fn reasons_of_limits_are_unchanged() {
     server.head().await;
     drop(left);
     lines.insert(refusal(&lockgate, "client-left").await);
+    let lockgate = Lockgate::to(backend.address)
+        .with("[limits]\nsessions_per_ip = 1\nrequests_per_ip = 1")
+        .start()
+        .await;
+    let _session = lockgate.session(&backend).await;
+    let _refused = lockgate.upgrade("/sessions-share", "").await;
+    lines.insert(refusal(&lockgate, "sessions-share").await);
+    let _request = lockgate
+        .request("GET /one HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    let _refused = lockgate
+        .request("GET /requests-share HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    lines.insert(refusal(&lockgate, "requests-share").await);
     snapshot("refusals_limits", &lines);
 }
