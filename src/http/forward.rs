@@ -7,6 +7,7 @@ use crate::{
         client::{HttpClient, SendError},
         context::Context,
         peer::Peer,
+        progress::ProgressLimits,
         refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure},
         request::RequestContext,
         retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
@@ -68,7 +69,7 @@ pub(crate) async fn forward(
         is_repeatable: parts.method.is_idempotent() && body.is_end_stream(),
         body: ReplayableBody::new(body::request_body(
             body,
-            limits.body_idle.0,
+            ProgressLimits::of_client(limits),
             body_status.clone(),
         )),
         body_status,
@@ -87,7 +88,9 @@ pub(crate) async fn forward(
     rewrite::rewrite_response(&mut parts, rc.version);
     rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
     let sid_capture = route.pool.sid_capture(outbound.target.query(), &lease);
-    let body = body::response_body(incoming, answer_idle, (rc.in_flight.take(), lease));
+    let request = attempt.body.canceller();
+    let guard = (rc.in_flight.take(), lease);
+    let body = body::response_body(incoming, answer_idle, Some(request), guard);
     Ok(Response::from_parts(
         parts,
         rewrite::capture_sid(body, sid_capture),

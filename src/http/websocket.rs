@@ -83,7 +83,7 @@ pub(crate) async fn open(
             rewrite::rewrite_response(&mut parts, rc.version);
             rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
             let idle = rc.gateway.limits.answer_idle.0;
-            let body = body::response_body(body, idle, (rc.in_flight.take(), lease));
+            let body = body::response_body(body, idle, None, (rc.in_flight.take(), lease));
             return Ok(Response::from_parts(parts, body));
         }
     };

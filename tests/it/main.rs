@@ -9,6 +9,7 @@ mod admission;
 mod backpressure;
 mod bad_backends;
 mod bench;
+mod body_progress;
 mod certificates;
 mod close_matrix;
 mod compression;
