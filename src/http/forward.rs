@@ -12,7 +12,6 @@ use crate::{
         request::RequestContext,
         retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
         rewrite::{self, Outbound},
-        validate::has_single_transfer_coding,
     },
     router::path::NormalPath,
     upstream::lease::Lease,
@@ -78,14 +77,7 @@ pub(crate) async fn forward(
     let (lease, response) = attempts.run(rc, lease, &mut attempt).await?;
     lease.answered();
     let (mut parts, incoming) = response.into_parts();
-    if !has_single_transfer_coding(&parts.headers) {
-        return Err(Refusal::new(
-            StatusCode::BAD_GATEWAY,
-            RefusalReason::TransferCoding,
-            "the backend's answer has a transfer coding that was not requested",
-        ));
-    }
-    rewrite::rewrite_response(&mut parts, rc.version);
+    rewrite::rewrite_response(&mut parts, rc.version)?;
     rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
     let sid_capture = route.pool.sid_capture(outbound.target.query(), &lease);
     let request = attempt.body.canceller();

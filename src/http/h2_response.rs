@@ -7,6 +7,7 @@
 use crate::http::{
     body::Body,
     progress::{ProgressLimits, ProgressMeter},
+    rewrite,
     timeouts::{ConnState, InFlight},
 };
 use ::http::HeaderMap;
@@ -18,7 +19,10 @@ use std::{
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, sleep_until},
+};
 use tracing::debug;
 
 /// The delivery of one response, shared by its stream's task and the bytes that h2 has queued.
@@ -153,7 +157,7 @@ impl StreamGuard {
             tokio::select! {
                 biased;
                 () = &mut task => return,
-                () = sleep_until(next_check) => {}
+                () = unconstrained(sleep_until(next_check)) => {}
             }
             match self.progress.next_check(Instant::now()) {
                 Some(later) => next_check = later,
@@ -200,7 +204,8 @@ impl HttpBody for MeteredBody {
                 }
                 Some(Ok(Err(other))) => {
                     self.body = None;
-                    self.trailers = other.into_trailers().ok();
+                    let trailers = other.into_trailers().ok().map(rewrite::trailers);
+                    self.trailers = trailers.filter(|it| !it.is_empty());
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {}
