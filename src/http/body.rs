@@ -88,8 +88,8 @@ pub(crate) fn text(text: String) -> Body {
         .boxed_unsync()
 }
 
-/// Forwards a request body, and ends it with an error when its client is slower than `limits`. `status` records progress
-/// and errors.
+/// Forwards a request body, and ends it with an error when its client is slower than `limits`. `status` records
+/// progress and errors.
 pub(crate) fn request_body(
     body: Incoming,
     limits: ProgressLimits,

@@ -81,8 +81,8 @@ tokio::task_local! {
 /// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The same
 /// holds for h2's overhead for unread small frames, which is limited to half of that window: see [`CONNECTION_WINDOW`].
 ///
-/// A GOAWAY is followed by a PING, and hyper admits new streams until the client has answered it. A client that does not
-/// answer within [`ConnTimeouts::goaway`] opens no further stream, and the connection ends with its last one.
+/// A GOAWAY is followed by a PING, and hyper admits new streams until the client has answered it. A client that does
+/// not answer within [`ConnTimeouts::goaway`] opens no further stream, and the connection ends with its last one.
 pub(crate) async fn drive<F>(
     context: &Context,
     parts: StreamParts<Box<ServerStream<Socket>>>,

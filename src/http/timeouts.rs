@@ -231,7 +231,7 @@ impl ConnTimeouts {
         }
     }
 
-    /// Returns the same deadlines without a minimum rate, for a connection whose streams are measured separately.
+    /// Returns the same deadlines without a minimum rate. The streams of HTTP/2 are measured separately.
     pub(crate) fn without_rate(self) -> Self {
         ConnTimeouts {
             write: self.write.without_rate(),
@@ -278,7 +278,7 @@ impl<S> TimeoutStream<S> {
         if awaiting == Awaiting::Answer {
             return Poll::Pending;
         }
-        ready!(self.deadline.as_mut().poll(cx));
+        ready!(self.poll_timer(cx));
         let first =
             awaiting == Awaiting::Idle && !self.state.0.overdue.swap(true, Ordering::Relaxed);
         if first && self.state.0.multiplexed {
@@ -286,9 +286,18 @@ impl<S> TimeoutStream<S> {
             self.state.0.notify.notify_one();
             let last = Instant::now() + self.timeouts.request_head;
             self.deadline.as_mut().reset(last);
-            ready!(self.deadline.as_mut().poll(cx));
+            ready!(self.poll_timer(cx));
         }
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Returns `Ready` at the deadline, also if the task has used up its budget. Otherwise a client that sends without
+    /// pause would postpone it.
+    fn poll_timer(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.deadline.deadline() {
+            return Poll::Ready(());
+        }
+        self.deadline.as_mut().poll(cx)
     }
 }
 
@@ -320,7 +329,7 @@ impl<S: Transport> TimeoutStream<S> {
             self.arm_write_deadline();
         }
         loop {
-            ready!(self.deadline.as_mut().poll(cx));
+            ready!(self.poll_timer(cx));
             if self.meter.is_overdue(Instant::now()) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -351,6 +360,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
         if read.is_ready() {
             if buf.filled().len() > before {
                 self.state.on_bytes();
+            }
+            // Data that is always available must not hide the deadline.
+            if self.blocked_at.is_none()
+                && self.state.awaiting() != Awaiting::Answer
+                && let Poll::Ready(error) = self.poll_deadline(cx)
+            {
+                return Poll::Ready(Err(error));
             }
             return read;
         }

@@ -14,6 +14,7 @@ mod certificates;
 mod close_matrix;
 mod compression;
 mod config;
+mod connection_ends;
 mod container;
 mod contract;
 mod demo;
