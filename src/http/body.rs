@@ -1,15 +1,16 @@
 //! Streaming bodies with idle deadlines, and guards that are held until a body is complete.
 
+use crate::http::progress::{ProgressLimits, ProgressMeter};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 use tokio::{
@@ -21,12 +22,24 @@ use tokio::{
 pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A request body that is lent to one attempt after another: attempts that did not reach their backend read none of it.
+/// Handles share the body.
+#[derive(Clone)]
 pub(crate) struct ReplayableBody(Arc<SharedBody>);
 
 struct SharedBody {
-    body: Mutex<Body>,
+    lent: Mutex<LentBody>,
     /// Notified when an attempt reads the body, which means that its backend was reached.
     read_started: Notify,
+}
+
+/// Cancels a request body that is still being sent.
+pub(crate) struct RequestCanceller(Weak<SharedBody>);
+
+struct LentBody {
+    /// `None` once it was cancelled.
+    body: Option<Body>,
+    /// Wakes the attempt that waits for bytes.
+    waker: Option<Waker>,
 }
 
 /// The progress of a body so far.
@@ -42,20 +55,28 @@ pub(crate) struct BodyStatus {
     pub(crate) complete: AtomicBool,
 }
 
-struct IdleTimeoutBody<G> {
+struct TimeoutBody<G> {
     body: Incoming,
-    idle: Duration,
     status: Arc<BodyStatus>,
+    /// Runs while a read is pending. Between reads the delay is caused by the reader.
+    meter: ProgressMeter,
     timer: Pin<Box<Sleep>>,
-    /// Set while a read is pending and the timer runs. Between reads the delay is caused by the reader.
-    timer_running: bool,
+    /// Cancels the request body if this is a response that is abandoned before its end.
+    request: Option<RequestCanceller>,
     _guard: G,
 }
 
-/// The error of a body that exceeded its idle deadline.
+/// The error of a body that exceeded its deadline.
 #[derive(Debug, thiserror::Error)]
-#[error("no byte of the body was received in time (limits.body_idle, limits.answer_idle)")]
+#[error(
+    "the body was not received in time (limits.body_idle, limits.body_min_rate, limits.answer_idle)"
+)]
 struct BodyTimeout;
+
+/// The error of a request body whose response was abandoned.
+#[derive(Debug, thiserror::Error)]
+#[error("the client does not read the response")]
+struct BodyCancelled;
 
 /// Returns an empty body.
 pub(crate) fn empty() -> Body {
@@ -69,33 +90,44 @@ pub(crate) fn text(text: String) -> Body {
         .boxed_unsync()
 }
 
-/// Forwards a request body, and ends it with an error when no byte has arrived for `idle`. `status` records progress
-/// and errors.
-pub(crate) fn request_body(body: Incoming, idle: Duration, status: Arc<BodyStatus>) -> Body {
-    with_idle_timeout(body, idle, status, ())
+/// Forwards a request body, and ends it with an error when its client is slower than `limits`. `status` records
+/// progress and errors.
+pub(crate) fn request_body(
+    body: Incoming,
+    limits: ProgressLimits,
+    status: Arc<BodyStatus>,
+) -> Body {
+    with_timeout(body, limits, status, None, ())
 }
 
 /// Forwards a response body, and aborts it when no byte has arrived for `idle`. `guard` is dropped when the body is
-/// complete or abandoned.
-pub(crate) fn response_body<G: Send + 'static>(body: Incoming, idle: Duration, guard: G) -> Body {
-    with_idle_timeout(body, idle, Arc::default(), guard)
-}
-
-fn with_idle_timeout<G: Send + 'static>(
+/// complete or abandoned; if it is abandoned, `request` is cancelled.
+pub(crate) fn response_body<G: Send + 'static>(
     body: Incoming,
     idle: Duration,
+    request: Option<RequestCanceller>,
+    guard: G,
+) -> Body {
+    let limits = ProgressLimits::idle(idle);
+    with_timeout(body, limits, Arc::default(), request, guard)
+}
+
+fn with_timeout<G: Send + 'static>(
+    body: Incoming,
+    limits: ProgressLimits,
     status: Arc<BodyStatus>,
+    request: Option<RequestCanceller>,
     guard: G,
 ) -> Body {
     if body.is_end_stream() {
         return body.map_err(Into::into).boxed_unsync();
     }
-    IdleTimeoutBody {
+    TimeoutBody {
         body,
-        idle,
         status,
-        timer: Box::pin(sleep(idle)),
-        timer_running: true,
+        meter: ProgressMeter::new(limits),
+        timer: Box::pin(sleep(limits.longest_wait())),
+        request,
         _guard: guard,
     }
     .boxed_unsync()
@@ -106,7 +138,10 @@ fn with_idle_timeout<G: Send + 'static>(
 impl ReplayableBody {
     pub(crate) fn new(body: Body) -> Self {
         ReplayableBody(Arc::new(SharedBody {
-            body: Mutex::new(body),
+            lent: Mutex::new(LentBody {
+                body: Some(body),
+                waker: None,
+            }),
             read_started: Notify::new(),
         }))
     }
@@ -118,14 +153,19 @@ impl ReplayableBody {
 
     /// Returns a handle for the next attempt; the previous one has ended.
     pub(crate) fn lend(&self) -> Body {
-        match self.body().is_end_stream() {
-            true => empty(),
-            false => ReplayableBody(self.0.clone()).boxed_unsync(),
+        if self.is_end_stream() {
+            return empty();
         }
+        self.clone().boxed_unsync()
     }
 
-    fn body(&self) -> MutexGuard<'_, Body> {
-        self.0.body.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns a handle that cancels the body, but does not keep it.
+    pub(crate) fn canceller(&self) -> RequestCanceller {
+        RequestCanceller(Arc::downgrade(&self.0))
+    }
+
+    fn lent(&self) -> MutexGuard<'_, LentBody> {
+        self.0.lent()
     }
 }
 
@@ -138,23 +178,64 @@ impl HttpBody for ReplayableBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.0.read_started.notify_one();
-        Pin::new(&mut *self.body()).poll_frame(cx)
+        let mut lent = self.lent();
+        let Some(body) = &mut lent.body else {
+            return Poll::Ready(Some(Err(BodyCancelled.into())));
+        };
+        let frame = Pin::new(body).poll_frame(cx);
+        if frame.is_pending() {
+            lent.waker = Some(cx.waker().clone());
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body().is_end_stream()
+        self.lent()
+            .body
+            .as_ref()
+            .is_some_and(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body().size_hint()
+        self.lent()
+            .body
+            .as_ref()
+            .map_or_else(SizeHint::default, HttpBody::size_hint)
     }
 }
 
-// === impl IdleTimeoutBody ===
+// === impl SharedBody ===
 
-impl<G> Unpin for IdleTimeoutBody<G> {}
+impl SharedBody {
+    fn lent(&self) -> MutexGuard<'_, LentBody> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
-impl<G: Send> HttpBody for IdleTimeoutBody<G> {
+// === impl RequestCanceller ===
+
+impl RequestCanceller {
+    /// Drops the body, and ends it with an error for the attempt that reads it. An HTTP/2 stream is reset only when
+    /// nothing refers to it.
+    fn cancel(&self) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        let mut lent = shared.lent();
+        let (body, waker) = (lent.body.take(), lent.waker.take());
+        drop(lent);
+        drop(body);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+// === impl TimeoutBody ===
+
+impl<G> Unpin for TimeoutBody<G> {}
+
+impl<G: Send> HttpBody for TimeoutBody<G> {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -162,23 +243,38 @@ impl<G: Send> HttpBody for IdleTimeoutBody<G> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.timer_running = false;
-            self.status.moved.store(true, Ordering::Relaxed);
-            if let Some(Err(_)) = &frame {
-                self.status.broken.store(true, Ordering::Relaxed);
-            } else if frame.is_none() || self.body.is_end_stream() {
-                self.status.complete.store(true, Ordering::Relaxed);
+        let it = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut it.body).poll_frame(cx) {
+            let data = frame
+                .as_ref()
+                .and_then(|frame| frame.as_ref().ok()?.data_ref());
+            let now = Instant::now();
+            it.meter
+                .moved(data.map_or(0, |data| data.len() as u64), now);
+            it.meter.stop(now);
+            it.status.moved.store(true, Ordering::Relaxed);
+            match &frame {
+                Some(Ok(_)) if !it.body.is_end_stream() => {}
+                Some(Err(_)) => it.status.broken.store(true, Ordering::Relaxed),
+                Some(Ok(_)) | None => {
+                    it.status.complete.store(true, Ordering::Relaxed);
+                    // What is left of the request body may still be sent.
+                    it.request = None;
+                }
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        if !self.timer_running {
-            self.timer_running = true;
-            let deadline = Instant::now() + self.idle;
-            self.timer.as_mut().reset(deadline);
+        if it.meter.wait(Instant::now()) {
+            it.arm_timer();
         }
-        ready!(self.timer.as_mut().poll(cx));
-        self.status.timed_out.store(true, Ordering::Relaxed);
+        loop {
+            ready!(it.timer.as_mut().poll(cx));
+            if it.meter.is_overdue(Instant::now()) {
+                break;
+            }
+            it.arm_timer();
+        }
+        it.status.timed_out.store(true, Ordering::Relaxed);
         Poll::Ready(Some(Err(BodyTimeout.into())))
     }
 
@@ -188,5 +284,21 @@ impl<G: Send> HttpBody for IdleTimeoutBody<G> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl<G> TimeoutBody<G> {
+    fn arm_timer(&mut self) {
+        if let Some(deadline) = self.meter.deadline() {
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl<G> Drop for TimeoutBody<G> {
+    fn drop(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.cancel();
+        }
     }
 }

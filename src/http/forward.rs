@@ -7,11 +7,11 @@ use crate::{
         client::{HttpClient, SendError},
         context::Context,
         peer::Peer,
+        progress::ProgressLimits,
         refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
         request::RequestContext,
         retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
         rewrite::{self, Outbound},
-        validate::has_single_transfer_coding,
     },
     net::descriptors::PooledRef,
     proto::path::NormalPath,
@@ -69,7 +69,7 @@ pub(crate) async fn forward(
         is_repeatable: parts.method.is_idempotent() && body.is_end_stream(),
         body: ReplayableBody::new(body::request_body(
             body,
-            limits.body_idle.0,
+            ProgressLimits::of_client(limits),
             body_status.clone(),
         )),
         body_status,
@@ -79,23 +79,17 @@ pub(crate) async fn forward(
     lease.answered();
     let (mut parts, incoming) = response.into_parts();
     let pooled: Option<PooledRef> = parts.extensions.remove();
-    if !has_single_transfer_coding(&parts.headers) {
-        return Err(Refusal::new(
-            StatusCode::BAD_GATEWAY,
-            RefusalReason::TransferCoding,
-            "the backend's answer has a transfer coding that was not requested",
-        ));
-    }
-    rewrite::rewrite_response(&mut parts, rc.version);
+    rewrite::rewrite_response(&mut parts, rc.version)?;
     rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
     let sid_capture = route.pool.sid_capture(outbound.target.query(), &lease);
+    let request = attempt.body.canceller();
     let guards = (
         rc.in_flight.take(),
         rc.client_permit.take(),
         lease,
         pooled.map(PooledRef::busy_guard),
     );
-    let body = body::response_body(incoming, answer_idle, guards);
+    let body = body::response_body(incoming, answer_idle, Some(request), guards);
     Ok(Response::from_parts(
         parts,
         rewrite::capture_sid(body, sid_capture),

@@ -4,6 +4,8 @@ use crate::{
     http::{
         body::Body,
         context::Context,
+        h2_response::{MeteredBody, ResponseProgress, StreamGuard},
+        progress::ProgressLimits,
         timeouts::{ClientStream, ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
     },
     lifecycle::tasks::Tasks,
@@ -19,14 +21,17 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use std::{
-    convert::Infallible,
+    cell::Cell,
     future::poll_fn,
     io,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{self, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep_until},
+};
 
 /// A connection's stream, which coalesces writes, because h2 flushes after each DATA frame and a hundred sessions of
 /// one connection have a frame each. It buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the
@@ -59,11 +64,25 @@ pub(crate) struct H2Stream {
 #[derive(Clone)]
 struct TasksExecutor(Tasks);
 
+/// The error of a request that arrives long after the GOAWAY; its stream is reset.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is closing")]
+struct ConnectionClosing;
+
+tokio::task_local! {
+    /// The guard of the stream that hyper has just opened. hyper calls the service, and then the executor, in the task
+    /// of the connection; an executor that is called elsewhere runs an upgraded stream, which has no such deadline.
+    static OPENED_STREAM: Cell<Option<StreamGuard>>;
+}
+
 /// Runs hyper's HTTP/2 over a client's stream.
 ///
 /// Every stream may have [`STREAM_WINDOW`] unread bytes in flight to Lockgate, and the connection's window has room
 /// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The same
 /// holds for h2's overhead for unread small frames, which is limited to half of that window: see [`CONNECTION_WINDOW`].
+///
+/// A GOAWAY is followed by a PING, and hyper admits new streams until the client has answered it. A client that does
+/// not answer within [`ConnTimeouts::goaway`] opens no further stream, and the connection ends with its last one.
 pub(crate) async fn drive<F>(
     context: &Context,
     parts: StreamParts<Box<ServerStream<Socket>>>,
@@ -72,12 +91,25 @@ pub(crate) async fn drive<F>(
 where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let driving = drive_streams(context, parts, answer);
+    OPENED_STREAM.scope(Cell::new(None), driving).await
+}
+
+async fn drive_streams<F>(
+    context: &Context,
+    parts: StreamParts<Box<ServerStream<Socket>>>,
+    answer: impl Fn(Request<Incoming>, InFlight) -> F,
+) -> Result<(), hyper::Error>
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     let state = ConnState::new(true);
-    let (coalescer, connection) = {
+    let (coalescer, timeouts, connection) = {
         let gateway = context.live.snapshot();
         let limits = &gateway.limits;
+        let timeouts = ConnTimeouts::new(limits);
         let stream: ClientStream =
-            TimeoutStream::new(parts, state.clone(), ConnTimeouts::new(limits));
+            TimeoutStream::new(parts, state.clone(), timeouts.without_rate());
         let head = u32::try_from(limits.head_size.0).unwrap_or(u32::MAX);
         let coalescer = WriteCoalescer::new(stream);
         let mut builder = http2::Builder::new(TasksExecutor(context.tasks.clone()));
@@ -96,33 +128,49 @@ where
         if gateway.h2_websocket {
             builder.enable_connect_protocol();
         }
+        let progress = ProgressLimits::of_client(limits);
         let state = state.clone();
         let service = service_fn(move |request| {
-            let answered = Box::pin(answer(request, state.begin_request()));
-            async { Ok::<_, Infallible>(answered.await) }
+            let opened = (!state.is_refusing()).then(|| {
+                let in_flight = state.begin_request();
+                let progress = Arc::new(ResponseProgress::new(progress));
+                let guard = StreamGuard::new(progress.clone(), state.clone(), in_flight.clone());
+                OPENED_STREAM.with(|opened| opened.set(Some(guard)));
+                (Box::pin(answer(request, in_flight)), progress)
+            });
+            async {
+                let (answered, progress) = opened.ok_or(ConnectionClosing)?;
+                let response = answered.await;
+                Ok::<_, ConnectionClosing>(response.map(|body| MeteredBody::new(body, progress)))
+            }
         });
         let io = TokioIo::new(coalescer.clone());
-        (coalescer, builder.serve_connection(io, service))
+        (coalescer, timeouts, builder.serve_connection(io, service))
     };
     let mut connection = pin!(connection);
-    let mut shutting_down = false;
+    // The end of the time in which the client must react to the GOAWAY.
+    let mut closing: Option<Instant> = None;
     loop {
-        tokio::select! {
+        let must_close = tokio::select! {
             // The connection is polled first: what it reads determines whether it may close.
             biased;
-            ended = poll_fn(|cx| coalescer.poll_with(cx, connection.as_mut(), state.is_shared())) => {
-                break ended;
-            }
-            overdue = state.notified() => {
-                if overdue && !shutting_down {
-                    shutting_down = true;
-                    connection.as_mut().graceful_shutdown();
+            ended = poll_fn(|cx| {
+                let polled = coalescer.poll_with(cx, connection.as_mut(), state.is_shared());
+                if polled.is_pending() && state.is_finished() && !coalescer.is_unflushed() {
+                    return Poll::Ready(Ok(()));
                 }
+                polled
+            }) => break ended,
+            must_close = state.notified() => must_close,
+            () = state.stopped(context), if closing.is_none() => true,
+            () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() && !state.is_refusing() => {
+                state.refuse_requests();
+                false
             }
-            () = state.stopped(context), if !shutting_down => {
-                shutting_down = true;
-                connection.as_mut().graceful_shutdown();
-            }
+        };
+        if must_close && closing.is_none() {
+            closing = Some(Instant::now() + timeouts.goaway());
+            connection.as_mut().graceful_shutdown();
         }
     }
 }
@@ -173,6 +221,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
                 _ => return polled,
             }
         }
+    }
+
+    /// Returns whether written bytes have not reached the kernel.
+    fn is_unflushed(&self) -> bool {
+        self.lock().is_unflushed
     }
 
     /// Locks the state. The lock is never held longer than one call.
@@ -356,7 +409,10 @@ impl AsyncWrite for H2Stream {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TasksExecutor {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        match OPENED_STREAM.try_with(Cell::take) {
+            Ok(Some(stream)) => self.0.spawn(stream.run(future)),
+            Ok(None) | Err(_) => self.0.spawn(future),
+        }
     }
 }
 

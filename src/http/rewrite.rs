@@ -248,8 +248,26 @@ fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> 
     Ok(translated)
 }
 
-/// Rewrites a backend's response for this hop, to a client that speaks `version`.
-pub(crate) fn rewrite_response(response: &mut response::Parts, version: Version) {
+/// Rewrites a backend's response for this hop, to a client that speaks `version`. Refuses a response of which no valid
+/// form exists.
+pub(crate) fn rewrite_response(
+    response: &mut response::Parts,
+    version: Version,
+) -> Result<(), Refusal> {
+    let bad_gateway = |why, text| Err(Refusal::new(StatusCode::BAD_GATEWAY, why, text));
+    if !validate::has_single_transfer_coding(&response.headers) {
+        return bad_gateway(
+            RefusalReason::TransferCoding,
+            "the backend's answer has a transfer coding that was not requested",
+        );
+    }
+    // RFC 9110 §15: other values are invalid, and a client treats them as it likes.
+    if response.status.as_u16() > MAX_STATUS {
+        return bad_gateway(
+            RefusalReason::Status,
+            "the backend's answer has an invalid status code",
+        );
+    }
     let upgrade = response.headers.remove(header::UPGRADE);
     response.headers = end_to_end(&response.headers);
     response.version = version;
@@ -261,6 +279,20 @@ pub(crate) fn rewrite_response(response: &mut response::Parts, version: Version)
         let named = HeaderValue::from_static("upgrade");
         response.headers.insert(header::CONNECTION, named);
     }
+    // RFC 9110 §8.6.
+    if response.status == StatusCode::NO_CONTENT {
+        response.headers.remove(header::CONTENT_LENGTH);
+    }
+    Ok(())
+}
+
+/// Returns the trailers that may be forwarded (RFC 9110 §6.5.1).
+pub(crate) fn trailers(trailers: HeaderMap) -> HeaderMap {
+    let mut trailers = end_to_end(&trailers);
+    for name in NOT_IN_TRAILERS {
+        trailers.remove(name);
+    }
+    trailers
 }
 
 /// Headers that `Connection` cannot remove: by listing them, a client could make us drop headers on which a backend, or
@@ -319,6 +351,22 @@ pub(crate) const PROTECTED: [&str; 9] = [
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+/// Fields of framing, routing, authentication and content format.
+const NOT_IN_TRAILERS: [HeaderName; 10] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::HOST,
+    header::MAX_FORWARDS,
+    header::SET_COOKIE,
+    header::WWW_AUTHENTICATE,
+];
+
+/// The last status code of RFC 9110 §15.
+const MAX_STATUS: u16 = 599;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 

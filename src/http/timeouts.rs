@@ -6,7 +6,10 @@
 
 use crate::{
     config,
-    http::context::Context,
+    http::{
+        context::Context,
+        progress::{ProgressLimits, ProgressMeter},
+    },
     net::{
         socket::{Socket, Transport},
         tls_stream::ServerStream,
@@ -41,6 +44,10 @@ pub(crate) struct TimeoutStream<S> {
     deadline_for: Option<Awaiting>,
     /// Set while the client accepts no bytes: the count of bytes accepted before that.
     blocked_at: Option<u64>,
+    /// The progress of a client that does not accept bytes.
+    meter: ProgressMeter,
+    /// The count of accepted bytes that `meter` knows.
+    metered: u64,
 }
 
 /// What a connection holds until it or its session ends: permits and gauges, which are released on drop.
@@ -70,18 +77,29 @@ struct ConnShared {
     /// Wakes the connection to check its deadline or `overdue` again.
     notify: Notify,
     overdue: AtomicBool,
+    /// The number of streams whose client did not read the response in time.
+    stalled: AtomicU32,
+    /// Set when the client had enough time to read a GOAWAY: new requests are refused.
+    refusing: AtomicBool,
 }
 
-/// A request being answered; dropped when its response is complete.
+/// A request being answered; the last clone is dropped when its response is complete.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlight(
+    #[expect(dead_code, reason = "counts until the last clone is dropped")] Arc<InFlightGuard>,
+);
+
+/// One unit of [`ConnShared::in_flight`].
 #[derive(Debug)]
-pub(crate) struct InFlight(ConnState);
+struct InFlightGuard(ConnState);
 
 /// The deadlines of one connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnTimeouts {
     request_head: Duration,
     idle: Duration,
-    write_stall: Duration,
+    /// The limits of a client that does not read a response.
+    write: ProgressLimits,
 }
 
 /// What the connection is waiting for.
@@ -106,6 +124,8 @@ impl ConnState {
             multiplexed,
             notify: Notify::new(),
             overdue: AtomicBool::new(false),
+            stalled: AtomicU32::new(0),
+            refusing: AtomicBool::new(false),
         }))
     }
 
@@ -113,13 +133,37 @@ impl ConnState {
     pub(crate) fn begin_request(&self) -> InFlight {
         self.0.head.store(false, Ordering::Relaxed);
         self.0.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
+        InFlight(Arc::new(InFlightGuard(self.clone())))
     }
 
-    /// Completes when the connection's future has to be polled again; returns whether it has been idle for too long.
+    /// Completes when the connection's future has to be polled again. Returns whether the connection must close: it has
+    /// been idle for too long, or too many of its streams have stalled.
     pub(crate) async fn notified(&self) -> bool {
         self.0.notify.notified().await;
         self.0.overdue.load(Ordering::Relaxed)
+            || self.0.stalled.load(Ordering::Relaxed) >= MAX_STALLED_STREAMS
+    }
+
+    /// Records a stream that was reset because its client did not read the response.
+    pub(crate) fn stream_stalled(&self) {
+        if self.0.stalled.fetch_add(1, Ordering::Relaxed) + 1 == MAX_STALLED_STREAMS {
+            self.0.notify.notify_one();
+        }
+    }
+
+    /// Refuses new requests from now on: the client ignores the GOAWAY, or has not answered the PING after it.
+    pub(crate) fn refuse_requests(&self) {
+        self.0.refusing.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether new requests are refused.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.0.refusing.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether new requests are refused and every request has been answered.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_refusing() && self.0.in_flight.load(Ordering::Relaxed) == 0
     }
 
     /// Returns whether several requests are being answered.
@@ -163,7 +207,7 @@ impl ConnState {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let ConnShared {
             in_flight, notify, ..
@@ -183,8 +227,21 @@ impl ConnTimeouts {
         ConnTimeouts {
             request_head: limits.request_head.0,
             idle: limits.idle.0,
-            write_stall: limits.body_idle.0,
+            write: ProgressLimits::of_client(limits),
         }
+    }
+
+    /// Returns the same deadlines without a minimum rate. The streams of HTTP/2 are measured separately.
+    pub(crate) fn without_rate(self) -> Self {
+        ConnTimeouts {
+            write: self.write.without_rate(),
+            ..self
+        }
+    }
+
+    /// Returns the time in which a client must read a GOAWAY.
+    pub(crate) fn goaway(&self) -> Duration {
+        self.request_head
     }
 }
 
@@ -201,6 +258,8 @@ impl<S> TimeoutStream<S> {
             deadline,
             deadline_for: Some(Awaiting::Head),
             blocked_at: None,
+            meter: ProgressMeter::new(timeouts.write),
+            metered: 0,
         }
     }
 
@@ -219,7 +278,7 @@ impl<S> TimeoutStream<S> {
         if awaiting == Awaiting::Answer {
             return Poll::Pending;
         }
-        ready!(self.deadline.as_mut().poll(cx));
+        ready!(self.poll_timer(cx));
         let first =
             awaiting == Awaiting::Idle && !self.state.0.overdue.swap(true, Ordering::Relaxed);
         if first && self.state.0.multiplexed {
@@ -227,9 +286,18 @@ impl<S> TimeoutStream<S> {
             self.state.0.notify.notify_one();
             let last = Instant::now() + self.timeouts.request_head;
             self.deadline.as_mut().reset(last);
-            ready!(self.deadline.as_mut().poll(cx));
+            ready!(self.poll_timer(cx));
         }
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Returns `Ready` at the deadline, also if the task has used up its budget. Otherwise a client that sends without
+    /// pause would postpone it.
+    fn poll_timer(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.deadline.deadline() {
+            return Poll::Ready(());
+        }
+        self.deadline.as_mut().poll(cx)
     }
 }
 
@@ -245,21 +313,39 @@ impl<S: Transport> TimeoutStream<S> {
         let moved = self.blocked_at != Some(accepted);
         if written.is_ready() {
             if self.blocked_at.is_some() && moved {
+                let now = Instant::now();
+                self.record_accepted(accepted, now);
+                self.meter.stop(now);
                 self.blocked_at = None;
                 self.deadline_for = None;
             }
             return written;
         }
         if moved {
+            let now = Instant::now();
+            self.meter.wait(now);
+            self.record_accepted(accepted, now);
             self.blocked_at = Some(accepted);
-            self.deadline
-                .as_mut()
-                .reset(Instant::now() + self.timeouts.write_stall);
+            self.arm_write_deadline();
         }
-        self.deadline
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        loop {
+            ready!(self.poll_timer(cx));
+            if self.meter.is_overdue(Instant::now()) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.arm_write_deadline();
+        }
+    }
+
+    fn record_accepted(&mut self, accepted: u64, now: Instant) {
+        self.meter.moved(accepted - self.metered, now);
+        self.metered = accepted;
+    }
+
+    fn arm_write_deadline(&mut self) {
+        if let Some(deadline) = self.meter.deadline() {
+            self.deadline.as_mut().reset(deadline);
+        }
     }
 }
 
@@ -274,6 +360,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
         if read.is_ready() {
             if buf.filled().len() > before {
                 self.state.on_bytes();
+            }
+            // Data that is always available must not hide the deadline.
+            if self.blocked_at.is_none()
+                && self.state.awaiting() != Awaiting::Answer
+                && let Poll::Ready(error) = self.poll_deadline(cx)
+            {
+                return Poll::Ready(Err(error));
             }
             return read;
         }
@@ -317,3 +410,6 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
         self.watch_write(cx, shut)
     }
 }
+
+/// Streams of one HTTP/2 connection that may stall before the connection ends.
+const MAX_STALLED_STREAMS: u32 = 10;

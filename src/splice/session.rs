@@ -252,7 +252,8 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         self.backpressure
             .observe(now, client_output, backend_output, paused);
         let data_relayed = self.to_backend.take_data_relayed() | self.to_client.take_data_relayed();
-        if data_relayed || client_output.blocked || backend_output.blocked || paused {
+        // Output that is not read, and a pause, do not count: a peer could extend them without limit.
+        if data_relayed {
             self.last_active = now;
         }
         if self.closing.is_some() {

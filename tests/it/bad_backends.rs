@@ -1,5 +1,7 @@
 //! Backends with invalid HTTP responses: the client gets a valid response or none, and Lockgate keeps running.
 
+mod valid_form;
+
 use crate::harness::{Backend, EndKind, Lockgate};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";

@@ -112,6 +112,8 @@ pub struct Limits {
     pub request_head: DurationValue,
     /// The longest time in which the client sends no byte of a request body, or accepts no byte of a response.
     pub body_idle: DurationValue,
+    /// The lowest rate, in bytes per second, at which a client sends a request body or accepts a response: the mean over `body_idle`, without the time in which Lockgate waits for the backend. Below it the request is aborted. 0: no limit.
+    pub body_min_rate: u32,
     /// The longest time in which a backend sends no byte of its pending response to a plain HTTP request.
     pub answer_idle: DurationValue,
     /// The longest time between two requests of a connection.
@@ -160,6 +162,7 @@ impl Default for Limits {
             tls_handshake: default("10s"),
             request_head: default("10s"),
             body_idle: default("60s"),
+            body_min_rate: 500,
             answer_idle: default("5m"),
             idle: default("60s"),
             head_size: default("16KiB"),

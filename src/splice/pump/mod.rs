@@ -65,6 +65,8 @@ pub(crate) struct Pump {
     limiter: Option<Box<Gcra>>,
     /// Whether data was relayed since the last call of [`Pump::take_data_relayed`].
     data_relayed: bool,
+    /// Whether `unsent` has data frames: control frames are not activity.
+    unsent_data: bool,
 }
 
 /// A Close of our own that is sent with a delay, so that frames of `src` that are in flight arrive first.
@@ -116,6 +118,7 @@ impl Pump {
             tap: None,
             limiter: None,
             data_relayed: false,
+            unsent_data: false,
         }
     }
 
@@ -386,7 +389,9 @@ impl Pump {
                 }
             };
             at += progress.pass;
-            self.data_relayed |= progress.pass > 0;
+            let data = progress.pass > 0;
+            self.data_relayed |= data;
+            self.unsent_data = data || (self.unsent_data && !self.unsent.is_empty());
             self.charge(&progress, before, src);
             if let Some(control) = progress.control {
                 let end = at + control.len;

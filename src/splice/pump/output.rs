@@ -93,7 +93,7 @@ impl Pump {
             // Replaced instead of cleared, so that an idle session holds no buffer.
             self.unsent = Vec::new();
             self.sent = 0;
-            self.data_relayed = true;
+            self.data_relayed |= std::mem::take(&mut self.unsent_data);
         }
         if self.unflushed > 0 {
             if ready!(Pin::new(&mut dst.io).poll_flush(cx)).is_err() {

@@ -318,16 +318,38 @@ async fn data_in_either_direction_resets_the_idle_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pending_output_resets_the_idle_timeout() {
+async fn unread_output_does_not_postpone_the_idle_timeout() {
+    let mut builder = idle();
+    builder.client_pipe = 16;
+    let mut rig = builder.start();
+    rig.backend.send_frame(BINARY, &[1; 100]).await;
+    rig.backend.expect_close(1001).await;
+    assert_span(rig.elapsed(), secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn delivered_output_resets_the_idle_timeout() {
     let mut builder = idle();
     builder.client_pipe = 16;
     let mut rig = builder.start();
     let long = rig.backend.send_frame(BINARY, &[1; 100]).await;
-    sleep(secs(1000)).await;
+    sleep(secs(50)).await;
     rig.client.expect(&long).await;
     let silent_since = Instant::now();
     rig.client.expect_close(1001).await;
     assert_span(silent_since.elapsed(), secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn delivered_control_frames_do_not_postpone_the_idle_timeout() {
+    let mut builder = idle();
+    builder.client_pipe = 16;
+    let mut rig = builder.start();
+    let ping = rig.backend.send_frame(PING_FRAME, &[1; 100]).await;
+    sleep(secs(50)).await;
+    rig.client.expect(&ping).await;
+    rig.client.expect_close(1001).await;
+    assert_span(rig.elapsed(), secs(60));
 }
 
 #[tokio::test(start_paused = true)]
