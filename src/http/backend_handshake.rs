@@ -336,7 +336,8 @@ fn canonicalise(head: &mut [u8]) {
     }
 }
 
-/// The header names that Lockgate sets, in the case of RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440 and common practice.
+/// The header names that Lockgate sets, in the case of RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440 and common
+/// practice.
 const CANONICAL: [&str; 14] = [
     "Client-Cert",
     "Connection",

@@ -49,15 +49,6 @@ struct SessionTable {
     registered: u64,
 }
 
-/// A leg of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LegSide {
-    /// The leg of the client.
-    Client,
-    /// The leg of the backend.
-    Backend,
-}
-
 /// The route and backend of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionTarget {
@@ -116,18 +107,6 @@ pub enum BadCloseOrder {
     /// A reason longer than 123 bytes: a control frame has 125, and the code takes two (RFC 6455 §5.5).
     #[error("the reason is {0} bytes long; a Close frame has room for 123")]
     Reason(usize),
-}
-
-// === impl LegSide ===
-
-impl LegSide {
-    /// Returns the word for JSON.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            LegSide::Client => "client",
-            LegSide::Backend => "backend",
-        }
-    }
 }
 
 // === impl SessionRegistry ===

@@ -4,7 +4,7 @@
 use crate::{
     observe::access::record::SessionRecord,
     proto::frame::Opcode,
-    registry::{LegSide, filter::SessionFilter},
+    registry::{filter::SessionFilter, traffic::LegSide},
 };
 use std::{
     collections::BTreeSet,

@@ -1,11 +1,20 @@
-//! Traffic counters and round-trip times of live sessions. A session counts in plain integers, and publishes them here
-//! before it waits, not per frame.
+//! The legs of live sessions, their traffic counters and round-trip times. A session counts in plain integers, and
+//! publishes them here before it waits, not per frame.
 
 use crate::proto::frame_tracker::FrameCounts;
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
+
+/// A leg of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegSide {
+    /// The leg of the client.
+    Client,
+    /// The leg of the backend.
+    Backend,
+}
 
 /// The traffic relayed in one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +52,18 @@ pub struct LegRtts {
 /// A round-trip time in microseconds, capped at `u32::MAX` (71 minutes); 0 means none yet.
 #[derive(Debug, Default)]
 pub struct AtomicRtt(AtomicU32);
+
+// === impl LegSide ===
+
+impl LegSide {
+    /// Returns the word for JSON.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            LegSide::Client => "client",
+            LegSide::Backend => "backend",
+        }
+    }
+}
 
 // === impl TrafficCounters ===
 

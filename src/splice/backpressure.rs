@@ -1,7 +1,7 @@
 //! Back-pressure of the legs: how many bytes are pending for a leg, and since when it accepts none. Gauges are updated
 //! only on a change.
 
-use crate::{observe::metrics::families::SessionMetrics, registry::LegSide};
+use crate::{observe::metrics::families::SessionMetrics, registry::traffic::LegSide};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 
 use crate::{
     proto::frame::{GOING_AWAY, NO_STATUS, POLICY_VIOLATION},
-    registry::{CloseOrder, LegSide},
+    registry::{CloseOrder, traffic::LegSide},
     splice::{
         leg::{Leg, LegIo},
         outcome::{EndReason, Initiator},

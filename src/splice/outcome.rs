@@ -2,7 +2,7 @@
 
 use crate::{
     proto::frame_tracker::{FrameCounts, Violation},
-    registry::LegSide,
+    registry::traffic::LegSide,
 };
 use tokio::time::Instant;
 

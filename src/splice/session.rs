@@ -7,7 +7,7 @@ use crate::{
         frame::GOING_AWAY,
         frame_tracker::{Role, RsvBits},
     },
-    registry::{CloseOrder, LegSide, SessionHandle},
+    registry::{CloseOrder, SessionHandle, traffic::LegSide},
     splice::{
         backpressure::{Backpressure, LegBackpressure, PendingOutput},
         keepalive::PingPolicy,
@@ -266,8 +266,8 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             return true;
         }
         if self.idle_deadline().is_some_and(|end| now >= end) {
-            // As Jetty and Tomcat send it, because neither peer is at fault. 1008 would report a violation, and Python's
-            // `websockets` would raise an error for it.
+            // Jetty and Tomcat send the same, because neither peer is at fault. 1008 would report a violation, and
+            // Python's `websockets` would raise an error for it.
             self.close_on_order(EndReason::MaxIdle, CloseOrder::internal(GOING_AWAY), now);
             return true;
         }

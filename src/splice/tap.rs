@@ -8,8 +8,8 @@ use crate::{
         frame_tracker::FrameTracker,
     },
     registry::{
-        LegSide,
         tap_sink::{InflateStatus, TapSink, TappedFrame},
+        traffic::LegSide,
     },
 };
 use flate2::{Decompress, FlushDecompress, Status};

@@ -258,6 +258,6 @@ fn weighted_score(number: u64, weight: u64) -> f64 {
     uniform.ln() / weight as f64
 }
 
-/// A member with at most this number of leases never exceeds the bound, so that the few clients of one key stay together
-/// at low load.
+/// A member with at most this number of leases never exceeds the bound, so that the few clients of one key stay
+/// together at low load.
 const MIN_BOUND: u64 = 8;

@@ -14,7 +14,7 @@ use crate::{
         frame::Opcode,
         frame_tracker::{FrameCounts, FrameTracker, Progress, Role, RsvBits, Violation},
     },
-    registry::{LegSide, tap_sink::TapSink},
+    registry::{tap_sink::TapSink, traffic::LegSide},
     splice::{
         leg::{Leg, LegIo, Unseen},
         limits::SessionLimits,
@@ -312,8 +312,8 @@ impl Pump {
         })
     }
 
-    /// Relays `bytes` and passes the relayed frames to the tap. A tap receives only frames that were valid: its inflater
-    /// cannot continue after a violation.
+    /// Relays `bytes` and passes the relayed frames to the tap. A tap receives only valid frames: its inflater cannot
+    /// continue after a violation.
     fn relay<S: LegIo, D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,

@@ -144,8 +144,8 @@ impl AdmissionQueue {
 
     /// Returns the lease that `pick` finds if no queued request can use it; otherwise queues the request.
     ///
-    /// 1. The request is counted as queued and the queue subscribes to releases, so that no release is missed: a release
-    ///    frees the capacity first and reads the subscribers afterwards ([`Subscribers`]).
+    /// 1. The request is counted as queued and the queue subscribes to releases, so that no release is missed: a
+    ///    release frees the capacity first and reads the subscribers afterwards ([`Subscribers`]).
     /// 2. Free capacity is granted to the requests that were queued earlier.
     /// 3. `pick` looks for a lease. If all members are full, the request is queued.
     /// 4. The count becomes the length of the queue, and the lock is released.
