@@ -4,6 +4,7 @@ use crate::{
     cli::{
         args::CheckArgs,
         cert,
+        files::read_files,
         output::{EX_USAGE, print},
     },
     config::Config,
@@ -13,17 +14,16 @@ use std::process::ExitCode;
 
 /// Loads and builds the configuration as `run` does, and prints all diagnostics.
 pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let checked = match Config::load(&arguments.config) {
+    let (file, data) = (arguments.config.clone(), arguments.data.data.clone());
+    let checked = read_files(move || match Config::load(&file) {
         Ok(config) => {
-            let dev = config
-                .tls
-                .dev_ca
-                .then(|| cert::peek(arguments.data.data.as_deref()))
-                .transpose()?;
-            Gateway::build(&config, None, &cert::issuers(dev.as_ref()))
+            let dev = config.tls.dev_ca.then(|| cert::peek(data.as_deref()));
+            let dev = dev.transpose()?;
+            let gateway = Gateway::build(&config, None, &cert::issuers(dev.as_ref()));
+            anyhow::Ok(gateway)
         }
-        Err(diagnostics) => Err(diagnostics),
-    };
+        Err(diagnostics) => Ok(Err(diagnostics)),
+    })??;
     match checked {
         Ok(_) if arguments.json => print("[]"),
         Ok(gateway) => {
