@@ -41,6 +41,7 @@
 //! A module imports only modules of lower layers; `tests/it/layering.rs` enforces it.
 
 // 0
+pub(crate) mod fs;
 pub(crate) mod lifecycle;
 #[doc(hidden)]
 pub mod proto;

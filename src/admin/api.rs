@@ -137,11 +137,15 @@ impl AdminApi {
                 .command_json(Command::Certificates)
                 .await
                 .unwrap_or_else(|response| response),
-            AdminPath::Reload => match self.command_within(RELOAD_TIMEOUT, Command::Reload).await {
-                Ok(Ok(done)) => AdminResponse::line(StatusCode::OK, &done),
-                Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
-                Err(response) => response,
-            },
+            AdminPath::Reload => {
+                // A connection carries one reload, so this is set once. Otherwise a long reload would lose its reply.
+                let _ = self.response_deadline.set(RELOAD_TIMEOUT);
+                match self.command_within(RELOAD_TIMEOUT, Command::Reload).await {
+                    Ok(Ok(done)) => AdminResponse::line(StatusCode::OK, &done),
+                    Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
+                    Err(response) => response,
+                }
+            }
             AdminPath::HandOver => match self.command(Command::HandOver).await {
                 Ok(Ok(name)) => AdminResponse::line(StatusCode::OK, &name),
                 Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),

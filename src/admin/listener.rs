@@ -1,6 +1,10 @@
 //! Binds the admin listener: a TCP address, or a Unix socket that only its owner can open.
 
-use crate::{admin::auth::HostCheck, config::AdminAddress};
+use crate::{
+    admin::auth::HostCheck,
+    config::AdminAddress,
+    fs::{NotPrivate, WRITABLE_BY_OTHERS, check_private},
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs, io, net,
@@ -18,6 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
 };
+use tracing::warn;
 
 /// A bound socket of the admin API or of the metrics.
 #[derive(Debug)]
@@ -180,9 +185,30 @@ fn bind_unix(path: &Path) -> io::Result<(unix::net::UnixListener, SocketFile)> {
     let file = SocketFile::new(path, false)?;
     // Set before `listen`, so that other users cannot connect at any time.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    warn_about_folder(path);
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok((OwnedFd::from(socket).into(), file))
+}
+
+/// Logs a warning if other users can replace the socket: then `lockgate status` could send the admin token to them.
+fn warn_about_folder(path: &Path) {
+    let Some(folder) = path.parent().filter(|folder| folder.is_absolute()) else {
+        return;
+    };
+    let Ok(metadata) = fs::metadata(folder) else {
+        return;
+    };
+    // With the sticky bit, as in /tmp, only the owner of a file can replace it.
+    let is_sticky = metadata.mode() & 0o1000 != 0;
+    if let Err(why) = check_private(&metadata, WRITABLE_BY_OTHERS)
+        && !(is_sticky && matches!(why, NotPrivate::Writable(_)))
+    {
+        warn!(
+            folder = %folder.display(), reason = %why,
+            "another user can replace the admin socket; use a folder of the user that runs lockgate (server.admin)"
+        );
+    }
 }
 
 /// Removes the socket that an earlier process left at `path`; fails if a process still answers, or if it is no socket.

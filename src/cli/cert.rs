@@ -1,7 +1,7 @@
 //! `lockgate cert`: the development CA.
 
 use crate::{
-    cli::{args::DataArgs, output::print},
+    cli::{args::DataArgs, files::read_files, output::print},
     tls::{
         certs::CertIssuers,
         dev::{DevCa, DevCaError},
@@ -15,19 +15,24 @@ use std::{
 
 /// Prints the path of the CA's certificate; creates the CA if there is none yet.
 pub(crate) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
-    let data = data.data.as_deref();
-    if !peek(data)?.certificate_path().exists() {
-        eprintln!(
-            "there is no development CA yet: creating one; run `lockgate cert trust` to make this machine trust it"
-        );
-    }
-    print(open(data)?.certificate_path().display());
+    let data = data.data.clone();
+    let dev = read_files(move || {
+        let data = data.as_deref();
+        if !peek(data)?.certificate_path().exists() {
+            eprintln!(
+                "there is no development CA yet: creating one; run `lockgate cert trust` to make this machine trust it"
+            );
+        }
+        open(data)
+    })??;
+    print(dev.certificate_path().display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the machine trust the CA where Lockgate can do so; elsewhere prints the steps.
 pub(crate) fn trust(data: &DataArgs) -> anyhow::Result<ExitCode> {
-    let dev = open(data.data.as_deref())?;
+    let data = data.data.clone();
+    let dev = read_files(move || open(data.as_deref()))??;
     match trust::trust(dev.certificate_path()) {
         // Not possible here: print the manual steps.
         Err(TrustError::Unknown) => print(trust::trust_commands(dev.certificate_path())),

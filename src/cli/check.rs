@@ -4,6 +4,7 @@ use crate::{
     cli::{
         args::CheckArgs,
         cert,
+        files::read_files,
         output::{EX_USAGE, print},
     },
     config::Config,
@@ -13,18 +14,16 @@ use std::process::ExitCode;
 
 /// Loads and builds the configuration as `run` does, and prints all diagnostics.
 pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let checked = match Config::load_with_warnings(&arguments.config) {
+    let (file, data) = (arguments.config.clone(), arguments.data.data.clone());
+    let checked = read_files(move || match Config::load_with_warnings(&file) {
         Ok((config, warnings)) => {
-            let dev = config
-                .tls
-                .dev_ca
-                .then(|| cert::peek(arguments.data.data.as_deref()))
-                .transpose()?;
+            let dev = config.tls.dev_ca.then(|| cert::peek(data.as_deref()));
+            let dev = dev.transpose()?;
             let gateway = Gateway::build(&config, None, &cert::issuers(dev.as_ref()));
-            gateway.map(|gateway| (gateway, warnings))
+            anyhow::Ok(gateway.map(|gateway| (gateway, warnings)))
         }
-        Err(diagnostics) => Err(diagnostics),
-    };
+        Err(diagnostics) => Ok(Err(diagnostics)),
+    })??;
     match checked {
         Ok((_, warnings)) if arguments.json => print(warnings.json()),
         Ok((gateway, warnings)) => {

@@ -5,11 +5,12 @@ use crate::{
     cli::{
         args::DoctorArgs,
         cert, client,
+        files::read_files,
         output::{EX_USAGE, print},
     },
     config::{
-        AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Located,
-        Location,
+        AdminAddress, BackendAddress, BackendSource, Config, Diagnostics, DnsName, HostPattern,
+        Located, Location,
     },
     gateway::Gateway,
     lifecycle::process,
@@ -71,15 +72,19 @@ impl Finding {
 pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut findings = check_machine();
     if let Some(file) = &arguments.config {
-        let checked = Config::load(file).and_then(|config| {
+        let (path, data) = (file.clone(), arguments.data.data.clone());
+        let checked = read_files(move || {
+            let config = Config::load(&path)?;
             let dev = match config.tls.dev_ca {
-                true => cert::peek(arguments.data.data.as_deref()).ok(),
+                true => cert::peek(data.as_deref()).ok(),
                 false => None,
             };
-            Gateway::build(&config, None, &cert::issuers(dev.as_ref())).map(|_| config)
-        });
-        let mut config = match checked {
-            Ok(config) => config,
+            Gateway::build(&config, None, &cert::issuers(dev.as_ref()))?;
+            let findings = certificates(&config);
+            Ok::<_, Diagnostics>((config, findings))
+        })?;
+        let (mut config, certificates) = match checked {
+            Ok(checked) => checked,
             Err(diagnostics) => {
                 print_findings(&findings, arguments.json)?;
                 eprintln!("{diagnostics}");
@@ -95,7 +100,7 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
             shown,
             "is a valid configuration",
         ));
-        findings.extend(certificates(&config));
+        findings.extend(certificates);
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()

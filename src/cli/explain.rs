@@ -4,6 +4,7 @@ use crate::{
     cli::{
         args::{ExplainArgs, parse_header},
         cert,
+        files::read_files,
         output::{EX_USAGE, print},
     },
     config::Config,
@@ -24,14 +25,16 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
             "note: a cleartext listener redirects this request; this explains the request over TLS"
         );
     }
-    let built = Config::load(&arguments.config).and_then(|config| {
+    let (file, data) = (arguments.config.clone(), arguments.data.data.clone());
+    let built = read_files(move || {
+        let config = Config::load(&file)?;
         let dev = match config.tls.dev_ca {
             // Without the CA the hosts would have no certificate, which is an error unrelated to the request.
-            true => cert::peek(arguments.data.data.as_deref()).ok(),
+            true => cert::peek(data.as_deref()).ok(),
             false => None,
         };
         Gateway::build(&config, None, &cert::issuers(dev.as_ref()))
-    });
+    })?;
     let gateway = match built {
         Ok(gateway) => gateway,
         Err(diagnostics) => {

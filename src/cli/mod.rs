@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod files;
 pub(crate) mod output;
 pub(crate) mod probe;
 pub(crate) mod run;

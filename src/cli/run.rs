@@ -4,6 +4,7 @@ use crate::{
     cli::{
         args::RunArgs,
         cert, client,
+        files::read_files,
         output::{EX_USAGE, eprint},
     },
     config::{self, Acme, Config, Diagnostics, Located, RunTarget},
@@ -13,7 +14,10 @@ use crate::{
         process::{Signal, Signals},
     },
     observe::{access::AccessLog, logging},
-    server::{Server, active_config::ConfigSource},
+    server::{
+        Server,
+        active_config::{ConfigSource, NamedContents},
+    },
 };
 use anyhow::{Context, bail};
 use std::{collections::BTreeSet, env, io, path::Path, process::ExitCode, thread, time::Duration};
@@ -24,7 +28,7 @@ use tracing::warn;
 pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
     let (load, takeover) = (reloader(&arguments), arguments.takeover);
-    match configure(arguments)? {
+    match read_files(move || configure(arguments))?? {
         Ok(config) => serve(config, load, data.as_deref(), takeover, |_| Ok(())),
         Err(diagnostics) => {
             eprintln!("{diagnostics}");
@@ -45,8 +49,16 @@ pub(crate) fn serve(
     // This comes first: it changes the environment, which is safe only while there is a single thread.
     let mut inherited = Inherited::from_systemd().context("LISTEN_FDS")?;
     let _log = logging::init(&config.server.log).context("cannot start the log")?;
-    let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
-    let gateway = match Gateway::build(&config, None, &cert::issuers(dev.as_ref())) {
+    let data = data.map(Path::to_owned);
+    let (config, dev, contents, gateway) = read_files(move || {
+        let dev = config.tls.dev_ca.then(|| cert::open(data.as_deref()));
+        let dev = dev.transpose()?;
+        // Before the build: a change in the meantime is then noticed by the first comparison.
+        let contents = NamedContents::read(&config);
+        let gateway = Gateway::build(&config, None, &cert::issuers(dev.as_ref()));
+        anyhow::Ok((config, dev, contents, gateway))
+    })??;
+    let gateway = match gateway {
         Ok(gateway) => gateway,
         Err(diagnostics) => {
             eprintln!("{diagnostics}");
@@ -65,7 +77,11 @@ pub(crate) fn serve(
             }
             let routes = config.routes.clone();
             let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());
-            let source = ConfigSource { load, dev };
+            let source = ConfigSource {
+                load,
+                dev,
+                contents,
+            };
             let server = Server::bind(config, gateway, access, source, &mut inherited)?;
             announce(&routes, &server, ca.as_deref());
             on_bound(&server)?;

@@ -1,15 +1,22 @@
 //! Builds a [`Config`] from files: reads and parses them with those that they include, and combines them. All errors
 //! are reported together.
 
-use crate::config::{
-    check::{check, warning::warnings},
-    diagnostic::{Diagnostic, Diagnostics, Located, Location, Severity, Source},
-    parse::{EnvLookup, SourceMap, deserialize},
-    schema::{
-        Config, File,
-        tls::{Acme, Tls},
+use crate::{
+    config::{
+        check::{check, warning::warnings},
+        diagnostic::{Diagnostic, Diagnostics, Located, Location, Severity, Source},
+        parse::{EnvLookup, SourceMap, deserialize},
+        schema::{
+            Config, File,
+            tls::{Acme, Tls},
+        },
+        values::address::Access,
     },
-    values::address::Access,
+    fs::{
+        ReadError, deadline,
+        pattern::{PatternError, PatternSearch, is_pattern},
+        read,
+    },
 };
 use std::{
     collections::HashSet,
@@ -27,6 +34,9 @@ struct Loader<'a> {
     seen: HashSet<PathBuf>,
     /// The directories in which patterns are matched: a file added there may match.
     folders: Vec<PathBuf>,
+    search: PatternSearch,
+    /// The number of bytes that may still be read.
+    remaining: u64,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -71,66 +81,60 @@ impl<'a> Loader<'a> {
             source_map: SourceMap::default(),
             seen: HashSet::new(),
             folders: Vec::new(),
+            search: PatternSearch::new(),
+            remaining: MAX_TOTAL_MIB << 20,
             diagnostics: Vec::new(),
         }
     }
 
     /// Reads a file and those that it includes. `named` is the location of the `include` that names it.
     fn read(&mut self, path: &Path, named: Option<Location>) {
-        let mut report = |message: String, hint: &str| {
-            self.source_map.unread = true;
-            self.diagnostics.push(Diagnostic {
-                at: named,
-                message,
-                hint: Some(hint.to_owned()),
-            });
-        };
+        let _reading = deadline::reading(path);
         let shown = path.display();
-        match fs::metadata(path) {
-            Err(error) => {
-                return report(
-                    format!("cannot read {shown}: {error}"),
-                    "is the path right, and may this user read it?",
-                );
-            }
-            Ok(meta) if !meta.is_file() => {
-                return report(
-                    format!("{shown} is not a file"),
-                    "name a file, or a pattern such as \"conf.d/*.toml\"",
-                );
-            }
-            Ok(meta) if meta.len() > MAX_FILE_LEN => {
-                return report(
-                    format!("{shown} has more than 16 MiB"),
-                    "is it a configuration file?",
-                );
-            }
-            Ok(_) => {}
-        }
-        if !self
-            .seen
-            .insert(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
-        {
-            return report(
+        let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if self.seen.contains(&canonical) {
+            return self.unread(
+                named,
                 format!("{shown} is included already"),
                 "include each file once, and none from itself",
             );
         }
-        if self.sources.len() >= MAX_FILES {
-            return report(
-                format!("more than {MAX_FILES} files"),
-                "include fewer, larger files",
+        if self.sources.len() >= MAX_FILES || self.remaining == 0 {
+            return self.unread(
+                named,
+                match self.remaining {
+                    0 => format!("the files have more than {MAX_TOTAL_MIB} MiB together"),
+                    _ => format!("more than {MAX_FILES} files"),
+                },
+                "include fewer files: does a pattern match more than it should?",
             );
         }
-        let bytes = match fs::read(path) {
+        let limit = MAX_FILE_LEN.min(self.remaining);
+        let bytes = match read(path, limit) {
             Ok(bytes) => bytes,
             Err(error) => {
-                return report(
-                    format!("cannot read {shown}: {error}"),
-                    "may this user read it?",
-                );
+                if let ReadError::TooLarge { .. } = error {
+                    self.remaining -= limit;
+                }
+                let (message, hint) = match error {
+                    ReadError::NotRegular { kind, .. } => (
+                        format!("{shown} is not a file: it is {kind}"),
+                        "name a file, or a pattern such as \"conf.d/*.toml\"",
+                    ),
+                    ReadError::TooLarge { .. } => {
+                        (error.to_string(), "is it a configuration file?")
+                    }
+                    ReadError::Missing(_) | ReadError::Forbidden(_) => (
+                        format!("cannot read {shown}: {error}"),
+                        "is the path right, and may this user read it?",
+                    ),
+                    ReadError::Io { .. } => (error.to_string(), error.hint()),
+                };
+                return self.unread(named, message, hint);
             }
         };
+        self.remaining -= bytes.len() as u64;
+        self.seen.insert(canonical);
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
         let source = self.sources.len();
         let text = String::from_utf8_lossy(bytes).into_owned();
@@ -203,17 +207,18 @@ impl<'a> Loader<'a> {
 
     /// Reads the target of an `include`: one file, or all files that match a pattern, sorted by name.
     fn include(&mut self, folder: &Path, include: &Located<String>) {
-        if !include.contains(['*', '?', '[']) {
-            return self.read(&folder.join(&include.value), include.at);
-        }
         let joined = folder.join(&include.value);
+        if !is_pattern(&include.value) {
+            return self.read(&joined, include.at);
+        }
         self.folders.extend(joined.parent().map(Path::to_owned));
-        // The directory part is a path, not a pattern.
-        let pattern =
-            Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(&include.value);
-        match glob::glob(&pattern.to_string_lossy()) {
+        match self.search.find(folder, &include.value) {
             Ok(matches) => {
-                for path in matches.flatten() {
+                for path in matches {
+                    if self.sources.len() >= MAX_FILES || self.remaining == 0 {
+                        // Reported once, and not for every other match.
+                        return self.read(&path, include.at);
+                    }
                     // A pattern may match the file that contains it.
                     let canonical = fs::canonicalize(&path);
                     if !canonical.is_ok_and(|canonical| self.seen.contains(&canonical)) {
@@ -222,14 +227,25 @@ impl<'a> Loader<'a> {
                 }
             }
             Err(error) => {
-                self.source_map.unread = true;
-                self.diagnostics.push(Diagnostic {
-                    at: include.at,
-                    message: format!("`{}` is not a pattern: {error}", include.value),
-                    hint: Some("write it as \"conf.d/*.toml\"".to_owned()),
-                });
+                let hint = match error {
+                    PatternError::Syntax(_) => "write it as \"conf.d/*.toml\"",
+                    PatternError::TooManyEntries | PatternError::TooDeep => {
+                        "begin it with the folder that has the files: \"conf.d/*.toml\""
+                    }
+                };
+                self.unread(include.at, format!("`{}` {error}", include.value), hint);
             }
         }
+    }
+
+    /// Reports files that were not read, because of which further errors may be consequences.
+    fn unread(&mut self, at: Option<Location>, message: String, hint: &str) {
+        self.source_map.unread = true;
+        self.diagnostics.push(Diagnostic {
+            at,
+            message,
+            hint: Some(hint.to_owned()),
+        });
     }
 
     /// Combines the files and checks the whole configuration. A section may be in one file only; routes and
@@ -342,6 +358,9 @@ fn only_certificates(tls: &Tls) -> bool {
 
 /// 16 MiB per file: far more than ten thousand routes need.
 const MAX_FILE_LEN: u64 = 16 << 20;
+
+/// The limit over all files: every reload holds the previous texts and the new ones.
+const MAX_TOTAL_MIB: u64 = 64;
 
 /// The limit over all includes.
 const MAX_FILES: usize = 1000;

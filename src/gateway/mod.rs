@@ -107,6 +107,11 @@ impl Gateway {
             previous.map(|previous| &previous.tls),
             &mut diagnostics,
         );
+        // Before the lock, which the control loop needs for DNS answers: a file may be on a disk that hangs.
+        let mut members: BTreeMap<&str, _> = BTreeMap::new();
+        for (name, pool) in &config.pools {
+            members.insert(name, Pool::read_members(pool, &mut diagnostics));
+        }
         let shared_backends = previous.map(|previous| previous.backends.clone());
         let shared_backends: Arc<Mutex<Backends>> = shared_backends.unwrap_or_default();
         let mut backends = shared_backends
@@ -126,7 +131,8 @@ impl Gateway {
             .collect();
         let mut named_pools: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
         for (name, pool) in &config.pools {
-            let pool = Pool::new(name, pool, &mut backends, &mut diagnostics);
+            let members = members.remove(&**name).unwrap_or_default();
+            let pool = Pool::with_members(name, pool, members, &mut backends);
             named_pools.insert(
                 name,
                 Arc::new(pool.carry_over(pool_before(name), &mut backends)),

@@ -3,7 +3,8 @@
 //!
 //! The running process sends every socket, then `all`. The new process sends `ready` when nothing can fail any longer.
 //! The running process answers `yes`, or `no` and continues to serve. The new process sends `serving`, and only then
-//! does the running one stop. If either process ends before, the other one serves. Both processes must belong to the
+//! does the running one stop. If that takes too long, the running process sends `no` and continues to serve. If either
+//! process ends before, the other one serves. Both processes must belong to the
 //! same user. Each message is one packet of JSON with at most one descriptor.
 
 use rustix::{
@@ -31,7 +32,7 @@ use std::{
 use tokio::{
     io::Interest,
     net::{UnixListener, UnixStream},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// The purpose of a descriptor.
@@ -58,9 +59,17 @@ pub enum HandoverError {
     /// The other process has ended, or did not connect.
     #[error("the other process has ended or cannot be reached")]
     Io(#[from] io::Error),
-    /// The other process does not answer in time.
-    #[error("the other process did not answer within {REPLY_TIMEOUT:?}")]
-    Timeout,
+    /// The other process has not sent the next message in time.
+    #[error("the other process did not send `{missing}` within {waited:.1?}")]
+    Timeout {
+        /// The message that is missing.
+        missing: &'static str,
+        /// How long this process has waited.
+        waited: Duration,
+    },
+    /// The offer was withdrawn.
+    #[error("the offer was withdrawn")]
+    Withdrawn,
     /// The message is not part of this version of the protocol.
     #[error(
         "unexpected message {0}: the other lockgate has an incompatible version; restart it instead"
@@ -151,8 +160,9 @@ impl HandoverOffer {
         self.listener.name()
     }
 
-    /// Waits for a process to connect, sends it `descriptors`, and waits until it is ready to serve.
-    pub(crate) async fn send_to_successor(
+    /// Waits for a process to connect, sends it `descriptors`, permits it to serve when it is ready, and waits until it
+    /// serves. On an error it does not serve, or ends when it receives the refusal.
+    pub(crate) async fn hand_over(
         self,
         descriptors: Vec<PassedFd>,
     ) -> Result<Successor, HandoverError> {
@@ -161,23 +171,33 @@ impl HandoverOffer {
         if !self.claim.take() {
             return Err(HandoverError::Refused);
         }
-        let transfer = async {
+        let started = Instant::now();
+        let mut missing = "ready";
+        let exchange = async {
             send(&channel, &Message::Offer { version: VERSION }, None).await?;
             for PassedFd { label, descriptor } in descriptors {
                 send(&channel, &Message::Socket(label), Some(&descriptor)).await?;
             }
             send(&channel, &Message::All, None).await?;
+            let id = match recv(&channel).await? {
+                (Message::Ready, _) => channel.peer()?,
+                (other, _) => return Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
+            };
+            missing = "serving";
+            send(&channel, &Message::Yes, None).await?;
             match recv(&channel).await? {
-                (Message::Ready, _) => Ok(channel.peer()?),
+                (Message::Serving, _) => Ok(id),
                 (other, _) => Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         };
-        let ready = timeout(REPLY_TIMEOUT, transfer).await;
-        match ready.unwrap_or(Err(HandoverError::Timeout)) {
+        // One deadline for all messages: a successor that hangs after each of them is not given more time.
+        let served = timeout(REPLY_TIMEOUT, exchange).await;
+        let served = served.unwrap_or_else(|_| Err(timed_out(missing, started)));
+        match served {
             Ok(id) => Ok(Successor { channel, id }),
             Err(error) => {
                 // Without a message the other process would assume that this one has ended, and serve.
-                let _ = timeout(REPLY_TIMEOUT, send(&channel, &Message::No, None)).await;
+                let _ = timeout(REFUSAL_TIMEOUT, send(&channel, &Message::No, None)).await;
                 Err(error)
             }
         }
@@ -196,28 +216,10 @@ impl HandoverClaim {
 // === impl Successor ===
 
 impl Successor {
-    /// Permits the successor to serve and waits until it does. On an error it does not serve.
-    pub(crate) async fn permit_serving(&self) -> Result<(), HandoverError> {
-        let serving = async {
-            send(&self.channel, &Message::Yes, None).await?;
-            match recv(&self.channel).await? {
-                (Message::Serving, _) => Ok(()),
-                (other, _) => Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
-            }
-        };
-        let serving = timeout(SERVING_TIMEOUT, serving).await;
-        serving.unwrap_or(Err(HandoverError::Timeout))
-    }
-
     /// Notifies the successor that this process no longer serves. If the message is lost, the end of the connection has
     /// the same effect.
     pub(crate) async fn release(self) {
         let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::Done, None)).await;
-    }
-
-    /// Notifies the successor that this process continues to serve.
-    pub(crate) async fn refuse(self) {
-        let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::No, None)).await;
     }
 }
 
@@ -227,6 +229,7 @@ impl Predecessor {
     /// Reports that this process is ready, and waits for the permission to serve. If the running process ends without a
     /// refusal, it no longer serves, and the permission is implied.
     pub async fn ready(&self) -> Result<(), HandoverError> {
+        let started = Instant::now();
         let reply = async {
             send(&self.0, &Message::Ready, None).await?;
             match recv(&self.0).await? {
@@ -238,17 +241,24 @@ impl Predecessor {
         match timeout(REPLY_TIMEOUT, reply).await {
             Ok(Err(HandoverError::Io(_))) => Ok(()),
             Ok(reply) => reply,
-            Err(_) => Err(HandoverError::Timeout),
+            Err(_) => Err(timed_out("yes", started)),
         }
     }
 
-    /// Reports that this process serves, and waits until the other one has notified systemd.
-    pub async fn serving(self) {
+    /// Reports that this process serves, and waits until the other one has notified systemd. If that one does not
+    /// answer or has ended, this process serves alone.
+    ///
+    /// # Errors
+    /// Fails if the running process has refused in the meantime, because the takeover took too long.
+    pub async fn serving(self) -> Result<(), HandoverError> {
         let done = async {
             send(&self.0, &Message::Serving, None).await?;
             recv(&self.0).await
         };
-        let _ = timeout(REPLY_TIMEOUT, done).await;
+        match timeout(REPLY_TIMEOUT, done).await {
+            Ok(Ok((Message::No, _))) => Err(HandoverError::Refused),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -359,6 +369,7 @@ impl Channel {
 
 /// Connects to the offer of this name and receives the descriptors of the running process.
 pub(crate) async fn take_over(name: &str) -> Result<(Vec<PassedFd>, Predecessor), HandoverError> {
+    let started = Instant::now();
     let received = async {
         let channel = Channel::to(name)?;
         match recv(&channel).await? {
@@ -378,9 +389,15 @@ pub(crate) async fn take_over(name: &str) -> Result<(Vec<PassedFd>, Predecessor)
             }
         }
     };
-    timeout(REPLY_TIMEOUT, received)
-        .await
-        .unwrap_or(Err(HandoverError::Timeout))
+    let received = timeout(REPLY_TIMEOUT, received).await;
+    received.unwrap_or_else(|_| Err(timed_out("all", started)))
+}
+
+fn timed_out(missing: &'static str, started: Instant) -> HandoverError {
+    HandoverError::Timeout {
+        missing,
+        waited: started.elapsed(),
+    }
 }
 
 async fn send(
@@ -419,12 +436,12 @@ fn address(name: &str) -> io::Result<SocketAddrUnix> {
 /// The protocol version; it increases whenever the messages change.
 const VERSION: u32 = 1;
 
-/// The timeout of each exchange, on either side. Slow work is done before an exchange.
+/// The timeout for a process to connect, and then for all messages of a takeover together. Slow work is done before:
+/// the successor has built its gateway when it connects.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time in which the new process must start to serve: it may read the certificates of thousands of hosts. If it
-/// takes longer, both processes serve.
-const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
+/// The timeout of a refusal: the buffer of the connection is full only if the other process reads nothing.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The maximum number of descriptors, more than any configuration needs.
 const MAX_DESCRIPTORS: usize = 1024;

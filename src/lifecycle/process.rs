@@ -10,6 +10,7 @@ use std::{
 use tokio::{
     process::Command,
     signal::unix::{self, SignalKind, signal},
+    task::spawn_blocking,
 };
 use tracing::{error, info, warn};
 
@@ -61,7 +62,7 @@ impl Signals {
 /// process logs for itself; this one logs an error if the new process ends before a takeover or shutdown.
 ///
 /// # Errors
-/// If the program cannot be started, or would be killed together with this process: if this is the first process of a
+/// If the program would be killed together with this process: if this is the first process of a
 /// container, or if systemd runs it without `Type=notify`.
 pub(crate) fn reexec(tasks: &Tasks) -> io::Result<()> {
     if process::id() == 1 {
@@ -76,14 +77,22 @@ pub(crate) fn reexec(tasks: &Tasks) -> io::Result<()> {
     }
     let mut args = env::args_os();
     let program = args.next().ok_or(io::ErrorKind::NotFound)?;
-    let mut child = Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .args(args)
         .env("LOCKGATE_TAKEOVER", "true")
-        .stdin(Stdio::null())
-        .spawn()?;
-    info!(process = child.id(), program = %program.display(), "started a new process for a takeover");
+        .stdin(Stdio::null());
     // Until the takeover is complete, or this process shuts down.
     tasks.spawn_until(tasks.stop_token(), async move {
+        // On another thread: it waits until the program is loaded, and its disk may hang.
+        let child = spawn_blocking(move || command.spawn()).await;
+        let mut child = match child.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(child) => child,
+            Err(error) => {
+                return error!(%error, program = %program.display(), "cannot start a new process; continuing to serve");
+            }
+        };
+        info!(process = child.id(), program = %program.display(), "started a new process for a takeover");
         match child.wait().await {
             Ok(status) => error!(%status, "the new process has ended before the takeover; continuing to serve"),
             Err(error) => error!(%error, "cannot wait for the new process"),

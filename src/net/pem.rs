@@ -5,6 +5,7 @@
 //! error, and the `parse_…` functions do the same with text. Whether a certificate is valid, is that of a CA or
 //! belongs to a key is checked by the caller.
 
+use crate::fs::{self, ReadError};
 use rustls::{
     RootCertStore,
     pki_types::{
@@ -13,8 +14,6 @@ use rustls::{
     },
 };
 use std::{
-    fs::File,
-    io::{ErrorKind, Read},
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -24,6 +23,17 @@ use std::{
 pub(crate) struct FileError {
     pub(crate) message: String,
     pub(crate) hint: String,
+}
+
+/// An error of a file of a TLS client.
+#[derive(Debug, thiserror::Error)]
+pub enum PemError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The content is not the expected PEM.
+    #[error(transparent)]
+    Parse(#[from] pem::Error),
 }
 
 /// Reads a certificate chain: one certificate or more.
@@ -90,22 +100,22 @@ pub(crate) fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
 }
 
 /// Reads all certificates of a file, which may have none.
-pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
-    CertificateDer::pem_file_iter(path)?.collect()
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    Ok(parse_certificates(&read_file(path)?)?)
 }
 
 /// Reads the first certificate of a file.
-pub(crate) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, pem::Error> {
-    CertificateDer::from_pem_file(path)
+pub(crate) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, PemError> {
+    Ok(parse_certificate(&read_file(path)?)?)
 }
 
 /// Reads a private key.
-pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, pem::Error> {
-    PrivateKeyDer::from_pem_file(path)
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
+    Ok(parse_key(&read_file(path)?)?)
 }
 
 /// Reads trust roots. An unusable certificate is skipped, so that the store may be empty.
-pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, pem::Error> {
+pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(path)? {
         let _ = roots.add(certificate);
@@ -143,32 +153,19 @@ pub(crate) fn parse_pkcs8_key(pem: &[u8]) -> Result<PrivatePkcs8KeyDer<'static>,
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    let shown = path.display();
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)) {
-        Ok(_) if bytes.len() as u64 > MAX_FILE_LEN => Err(FileError::new(
-            format!("{shown} is larger than 1 MiB"),
-            "that is no certificate and no key; is it the right file?",
-        )),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(match error.kind() {
-            ErrorKind::NotFound => FileError::new(
-                format!("there is no file {shown}"),
-                "a relative path begins at the folder of the configuration file",
-            ),
-            ErrorKind::PermissionDenied => FileError::new(
-                format!("this user may not read {shown}"),
-                "give the user that runs lockgate the right to read it, and to enter the folders above it",
-            ),
-            ErrorKind::IsADirectory => {
-                FileError::new(format!("{shown} is a folder"), "name the file in it")
+    read_file(path).map_err(|error| {
+        let hint = match &error {
+            ReadError::TooLarge { .. } => {
+                "that is no certificate and no key; is it the right file?"
             }
-            _ => FileError::new(
-                format!("cannot read {shown}: {error}"),
-                "check the disk or the mount",
-            ),
-        }),
-    }
+            error => error.hint(),
+        };
+        FileError::new(error.to_string(), hint)
+    })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
+    fs::read(path, MAX_FILE_LEN)
 }
 
 // === impl FileError ===

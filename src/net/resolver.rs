@@ -3,6 +3,7 @@
 //! The C library is not used: it resolves names with loadable modules (NSS), which a static program in an empty root
 //! does not have. Sources of other modules (`nsswitch.conf`: mDNS, NIS, machines of systemd) are not queried.
 
+use crate::fs as files;
 use hickory_resolver::{
     Hosts, TokioResolver,
     config::{LookupIpStrategy, ResolveHosts},
@@ -14,7 +15,7 @@ use hickory_resolver::{
     system_conf::parse_resolv_conf,
 };
 use std::{
-    fs,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -172,7 +173,8 @@ impl ResolverInner {
 impl ResolverFiles {
     fn read(hosts: &Path, servers: &Path) -> Self {
         let mut listed = Hosts::default();
-        let read = fs::File::open(hosts).and_then(|file| listed.read_hosts_conf(file));
+        let read = files::read(hosts, MAX_FILE_LEN).map_err(io::Error::other);
+        let read = read.and_then(|text| listed.read_hosts_conf(&*text));
         if let Err(error) = read {
             warn!(%error, "cannot read {}; names are resolved by DNS only", hosts.display());
         }
@@ -225,7 +227,8 @@ fn describe(reason: &NetError) -> String {
 }
 
 fn build_servers(servers: &Path) -> Result<DnsServers, NetError> {
-    let (config, mut options) = parse_resolv_conf(fs::read(servers)?)?;
+    let text = files::read(servers, MAX_FILE_LEN).map_err(io::Error::other)?;
+    let (config, mut options) = parse_resolv_conf(text)?;
     // The hosts file is read separately.
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
@@ -255,6 +258,9 @@ pub(crate) fn is_localhost(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     last.eq_ignore_ascii_case("localhost")
 }
+
+/// The maximum length of each of the two files: some blocklists in /etc/hosts have a few MiB.
+const MAX_FILE_LEN: u64 = 16 << 20;
 
 /// Maximum time in the cache: Docker sends ten minutes for addresses that change with each restart.
 const MAX_CACHE_TTL: Duration = Duration::from_secs(2);

@@ -1,10 +1,12 @@
 //! TLS as a client: the settings towards one backend, and the configuration for HTTPS.
 
-use crate::net::{crypto::provider, dial::DialError, pem};
+use crate::net::{
+    crypto::provider,
+    dial::DialError,
+    pem::{self, PemError},
+};
 use rustls::{
-    ClientConfig, ConfigBuilder, RootCertStore,
-    client::WantsClientCert,
-    pki_types::{ServerName, pem::Error as PemError},
+    ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert, pki_types::ServerName,
 };
 use std::{
     fmt,

@@ -2,9 +2,14 @@
 
 use crate::{
     config::{Config, Diagnostics},
+    fs,
     gateway::Gateway,
     lifecycle::command::ConfigStatus,
-    tls::{certs::CertIssuers, dev::DevCa, issued::IssuedCerts},
+    tls::{
+        acme::{Acme, OpenedHosts},
+        certs::CertIssuers,
+        dev::DevCa,
+    },
 };
 use std::{
     collections::BTreeSet,
@@ -21,7 +26,13 @@ pub struct ConfigSource {
     pub load: Option<Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>>,
     /// The development CA, if the configuration at startup has `tls.dev_ca`.
     pub dev: Option<DevCa>,
+    /// The contents of the files that the configuration at startup names.
+    pub contents: NamedContents,
 }
+
+/// The contents of the files that only the build of a gateway reads; `None`: unreadable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedContents(Vec<Option<Vec<u8>>>);
 
 /// The current configuration, its source and the result of the last reload.
 #[derive(Debug, Clone)]
@@ -35,20 +46,31 @@ pub(crate) struct ActiveConfig {
     restart_keys: Vec<&'static str>,
     /// The configuration at startup.
     pub(crate) startup: Config,
-    /// The contents of the files that the configuration names (`named_files`); `None`: unreadable.
-    contents: Vec<Option<Vec<u8>>>,
+    /// The contents of the files that the configuration names.
+    contents: NamedContents,
     /// Files of the rejected configuration.
     rejected_files: Vec<PathBuf>,
 }
 
 /// The result of reading the configuration again.
+#[derive(Debug)]
 pub(crate) enum BuildOutcome {
     /// The files have not changed.
     Unchanged,
     /// A gateway that can replace the current one.
-    Changed(Box<Config>, Box<Gateway>),
+    Changed(Box<BuiltConfig>),
     /// The current gateway stays.
     Rejected(RejectedConfig),
+}
+
+/// A configuration that can replace the current one.
+#[derive(Debug)]
+pub(crate) struct BuiltConfig {
+    pub(crate) config: Config,
+    pub(crate) gateway: Gateway,
+    pub(crate) contents: NamedContents,
+    /// The hosts that ACME does not manage yet.
+    pub(crate) acme_hosts: OpenedHosts,
 }
 
 /// A configuration that cannot be applied.
@@ -67,7 +89,7 @@ impl ActiveConfig {
     pub(crate) fn new(config: Config, source: ConfigSource) -> Self {
         ActiveConfig {
             startup: config.clone(),
-            contents: contents(&config),
+            contents: source.contents.clone(),
             rejected_files: Vec::new(),
             config,
             source: Arc::new(source),
@@ -75,11 +97,6 @@ impl ActiveConfig {
             error: None,
             restart_keys: Vec::new(),
         }
-    }
-
-    /// Returns whether there is a file to read again.
-    pub(crate) fn has_file(&self) -> bool {
-        self.source.load.is_some()
     }
 
     /// Returns the files to watch.
@@ -94,8 +111,8 @@ impl ActiveConfig {
         }
     }
 
-    /// Reads the configuration and builds its gateway, without applying either.
-    pub(crate) fn read(&self, previous: &Gateway, issued: Arc<IssuedCerts>) -> BuildOutcome {
+    /// Reads the configuration and builds its gateway, without applying either. May block.
+    pub(crate) fn read(&self, previous: &Gateway, acme: Option<&Acme>) -> BuildOutcome {
         let Some(load) = &self.source.load else {
             let why = "there is no configuration file: lockgate was started by flags alone";
             return BuildOutcome::Rejected(RejectedConfig {
@@ -107,31 +124,49 @@ impl ActiveConfig {
             Ok(config) => config,
             Err(diagnostics) => return build_failed(&diagnostics),
         };
-        let unchanged = config.sources == self.config.sources && contents(&config) == self.contents;
+        let contents = NamedContents::read(&config);
+        let unchanged = config.sources == self.config.sources && contents == self.contents;
         if unchanged && self.error.is_none() {
             return BuildOutcome::Unchanged;
         }
         // The ACME settings of the startup are in use until a restart: the build reports hosts that they do not cover.
-        let acme = std::mem::replace(&mut config.acme, self.startup.acme.clone());
+        let configured = std::mem::replace(&mut config.acme, self.startup.acme.clone());
+        let issued = previous.tls.issued.clone();
         let dev = self.source.dev.as_ref().filter(|_| config.tls.dev_ca);
         match Gateway::build(&config, Some(previous), &CertIssuers { dev, issued }) {
             Ok(gateway) => {
-                config.acme = acme;
-                BuildOutcome::Changed(Box::new(config), Box::new(gateway))
+                config.acme = configured;
+                let names = gateway.certificates.acme_names();
+                BuildOutcome::Changed(Box::new(BuiltConfig {
+                    acme_hosts: acme.map(|acme| acme.open_hosts(names)).unwrap_or_default(),
+                    config,
+                    gateway,
+                    contents,
+                }))
             }
             Err(diagnostics) => build_failed(&diagnostics),
         }
     }
 
     /// Makes `config` the current configuration. Returns its changed keys that require a restart.
-    pub(crate) fn replace(&mut self, config: Config) -> &[&'static str] {
+    pub(crate) fn replace(&mut self, config: Config, contents: NamedContents) -> &[&'static str] {
         self.restart_keys = restart_keys(&self.startup, &config, self.source.dev.is_some());
-        self.contents = contents(&config);
+        self.contents = contents;
         self.rejected_files.clear();
         self.config = config;
         self.loaded = SystemTime::now();
         self.error = None;
         &self.restart_keys
+    }
+
+    /// Returns whether the last configuration was rejected for this reason.
+    pub(crate) fn has_error(&self, why: &str) -> bool {
+        self.error.as_deref() == Some(why)
+    }
+
+    /// Returns the files of the last rejected configuration.
+    pub(crate) fn rejected_files(&self) -> &[PathBuf] {
+        &self.rejected_files
     }
 
     /// Records that the last configuration that was read was rejected.
@@ -149,6 +184,20 @@ impl ActiveConfig {
             error: self.error.clone(),
             needs_restart: self.restart_keys.clone(),
         }
+    }
+}
+
+// === impl NamedContents ===
+
+impl NamedContents {
+    /// Reads the files. May block.
+    pub fn read(config: &Config) -> NamedContents {
+        let files = named_files(config);
+        NamedContents(
+            files
+                .map(|file| fs::read(file, MAX_FILE_LEN).ok())
+                .collect(),
+        )
     }
 }
 
@@ -175,12 +224,6 @@ fn named_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
     let backends = config.pools.values().flat_map(|pool| &pool.backends);
     let tls = backends.flat_map(|it| [&it.tls.ca, &it.tls.cert, &it.tls.key]);
     client_ca.chain(tls.flatten())
-}
-
-fn contents(config: &Config) -> Vec<Option<Vec<u8>>> {
-    named_files(config)
-        .map(|file| std::fs::read(file).ok())
-        .collect()
 }
 
 /// Returns the changed keys that require a restart, because they are used at startup only.
@@ -221,3 +264,6 @@ fn restart_keys(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
     let changed = keys.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(key, _)| key).collect()
 }
+
+/// The limit of a PEM file (`net/pem.rs`); a larger one is an error of the build.
+const MAX_FILE_LEN: u64 = 1 << 20;

@@ -4,6 +4,7 @@
 //! to a changed configuration and to shutdown. The other files hold the parts of the server, which do not refer to it.
 
 pub(crate) mod active_config;
+pub(crate) mod builds;
 pub(crate) mod commands;
 pub(crate) mod drain;
 pub(crate) mod listeners;
@@ -15,6 +16,7 @@ pub(crate) mod tasks;
 use crate::{
     admin::{Admin, Surface, serve},
     config::Config,
+    fs::deadline,
     gateway::{Gateway, Live},
     http::context::Context,
     lifecycle::{
@@ -30,14 +32,15 @@ use crate::{
     },
     listener::{connection::ConnectionHandler, limits::ConnectionLimiter},
     net::descriptors::DescriptorUse,
-    observe::{access::AccessLog, metrics::Metrics},
+    observe::{access::AccessLog, logging::ErrorChain, metrics::Metrics},
     registry::SessionRegistry,
     server::{
         active_config::{ActiveConfig, ConfigSource},
+        builds::Builds,
         commands::drain_target,
         drain::Drains,
         listeners::{Capacity, Listeners, StartError},
-        takeover::{PendingHandover, hand_over, start_successor},
+        takeover::{PendingHandover, start_successor},
         tasks::{
             dns::DnsTasks,
             files::{CertificateWatch, watch_config},
@@ -47,12 +50,12 @@ use crate::{
     },
     tls::acme::Acme,
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{future, io, sync::Arc, time::Duration};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use tracing::info;
+use tracing::{error, info};
 
 /// The server with every listener bound. It accepts connections from [`Server::run`] on.
 #[derive(Debug)]
@@ -60,10 +63,11 @@ pub struct Server {
     context: Arc<Context>,
     connections: Arc<ConnectionHandler>,
     listeners: Listeners,
-    acme: Option<Acme>,
+    acme: Option<Arc<Acme>>,
     capacity: Capacity,
     /// Shared with the blocking thread that reads a new configuration.
     active_config: Arc<ActiveConfig>,
+    builds: Builds,
     drains: Drains,
     handover: PendingHandover,
     certificate_watch: CertificateWatch,
@@ -78,6 +82,17 @@ pub struct Server {
 pub struct Drained {
     /// Whether every session ended in time; otherwise the remaining ones are aborted.
     pub clean: bool,
+}
+
+/// Why the server no longer accepts new work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ServingEnd {
+    /// A stop signal.
+    Stop,
+    /// Another process has taken over.
+    HandedOver,
+    /// The process that this one was to replace continues to serve.
+    Refused,
 }
 
 // === impl Server ===
@@ -100,13 +115,13 @@ impl Server {
         let acme = match &config.acme {
             Some(section) => {
                 let issued = gateway.tls.issued.clone();
-                Some(Acme::open(
+                Some(Arc::new(Acme::open(
                     section,
                     issued,
                     metrics.clone(),
                     tasks.clone(),
                     inherited,
-                )?)
+                )?))
             }
             None => None,
         };
@@ -140,6 +155,7 @@ impl Server {
             acme,
             capacity,
             active_config: Arc::new(ActiveConfig::new(config, source)),
+            builds: Builds::default(),
             handover: PendingHandover::default(),
             certificate_watch: CertificateWatch::new(context.clone()),
             health_tasks: HealthTasks::new(context.clone(), drains.clone()),
@@ -194,8 +210,8 @@ impl Server {
                 ));
             }
         }
-        if let Some(acme) = &self.acme {
-            acme.apply(self.context.live.snapshot().certificates.acme_names());
+        if !self.open_acme_hosts(&mut signals).await {
+            return Drained { clean: true };
         }
         self.context.tasks.spawn_until(
             self.context.tasks.stop_token(),
@@ -206,42 +222,55 @@ impl Server {
         let sessions = &self.context.sessions;
         sessions.set_tappable_routes(self.context.live.snapshot().tappable());
         state.send_replace(ServerState::Ready);
-        if let Some(predecessor) = predecessor {
-            // When this returns, the predecessor has sent systemd the new MAINPID.
-            predecessor.serving().await;
-            self.listeners.own_admin();
-            info!(
-                process = std::process::id(),
-                "takeover complete; this process accepts all new connections"
-            );
+        // When it completes, the predecessor has sent systemd the new MAINPID.
+        let mut takeover = predecessor.map(|predecessor| Box::pin(predecessor.serving()));
+        if takeover.is_none() {
+            self.announce_ready();
         }
-        info!(listeners = %self.listeners.summary(), "ready");
-        systemd::ready(&self.listeners.summary());
 
         let mut watched_files = self.active_config.files();
-        let mut config_changes = watch_config(&watched_files, &self.context.tasks);
-        self.catch_up().await;
-        let successor = loop {
+        let mut config_events = watch_config(watched_files.clone(), &self.context.tasks);
+        // No branch waits for a file or for another process: signals and commands are handled at once.
+        let end = loop {
+            // Answers that are applied to the current gateway during a build would be missing in the new one.
+            let may_apply_dns = !self.builds.is_active();
             tokio::select! {
                 signal = signals() => match signal {
-                    Signal::Stop => break false,
-                    Signal::Reload => drop(self.reload().await),
+                    Signal::Stop => break ServingEnd::Stop,
+                    Signal::Reload => self.reload(None),
                     Signal::Replace => start_successor(&self.context.tasks),
                 },
-                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Ready).await,
-                Some(()) = config_changes.recv() => drop(self.reload().await),
-                update = self.dns_tasks.next_update() => self.dns_tasks.apply(update, &mut self.health_tasks),
-                accepted = self.handover.accepted() => if hand_over(&self.context, accepted).await { break true },
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Ready),
+                Some(event) = config_events.recv() => self.reload_changed(event),
+                event = self.builds.event() => self.finish_build(event),
+                update = self.dns_tasks.next_update(), if may_apply_dns => self.dns_tasks.apply(update, &mut self.health_tasks),
+                served = self.handover.served() => if takeover::complete(&self.context, served) { break ServingEnd::HandedOver },
+                permitted = completion(&mut takeover) => match permitted {
+                    Ok(()) => {
+                        self.listeners.own_admin();
+                        info!(
+                            process = std::process::id(),
+                            "takeover complete; this process accepts all new connections"
+                        );
+                        self.announce_ready();
+                    }
+                    Err(error) => {
+                        let error = ErrorChain(&error);
+                        error!(process = std::process::id(), %error, "takeover failed; this process stops");
+                        break ServingEnd::Refused;
+                    }
+                },
             }
             let files = self.active_config.files();
             if files != watched_files {
-                config_changes = watch_config(&files, &self.context.tasks);
+                config_events = watch_config(files.clone(), &self.context.tasks);
                 watched_files = files;
             }
         };
+        self.builds.cancel();
         // Every session closes now, so rebalancing ends.
         self.rebalancer.stop();
-        let drained = if successor {
+        let drained = if end == ServingEnd::HandedOver {
             admin_tasks.stop();
             state.send_replace(ServerState::Draining);
             self.drain_after_handover(&mut signals, &mut command_queue)
@@ -252,7 +281,7 @@ impl Server {
         let clean = match drained {
             Some(clean) => clean,
             None => {
-                let notify_systemd = !successor;
+                let notify_systemd = end == ServingEnd::Stop;
                 self.stop(notify_systemd, &state, &mut signals, &mut command_queue)
                     .await
             }
@@ -261,6 +290,39 @@ impl Server {
         admin_tasks.finish(ADMIN_GRACE).await;
         self.context.access.write_omitted();
         Drained { clean }
+    }
+
+    /// Reads the state of the ACME hosts from the store, and manages them. Returns false if a stop signal was received
+    /// in the meantime.
+    async fn open_acme_hosts(&self, signals: &mut impl AsyncFnMut() -> Signal) -> bool {
+        let Some(acme) = self.acme.clone() else {
+            return true;
+        };
+        let names = self
+            .context
+            .live
+            .snapshot()
+            .certificates
+            .acme_names()
+            .clone();
+        let opened = {
+            let (acme, names) = (acme.clone(), names.clone());
+            deadline::unbounded(move || acme.open_hosts(&names))
+        };
+        let stopped = async { while signals().await != Signal::Stop {} };
+        tokio::select! {
+            opened = opened => {
+                acme.apply(&names, opened.unwrap_or_default());
+                true
+            }
+            () = stopped => false,
+        }
+    }
+
+    fn announce_ready(&self) {
+        let listeners = self.listeners.summary();
+        info!(%listeners, "ready");
+        systemd::ready(&listeners);
     }
 
     /// Starts every https and http listener that is not started yet.
@@ -277,14 +339,15 @@ impl Server {
         self.rebalancer.refresh();
     }
 
-    /// Handles one command and sends its reply. A reply is dropped if the client has disconnected.
-    async fn handle_command(&mut self, command: Command, state: ServerState) {
+    /// Handles one command. Its reply is sent now or when the work has ended; it is dropped if the client has
+    /// disconnected.
+    fn handle_command(&mut self, command: Command, state: ServerState) {
         match command {
             Command::Status(reply) => drop(reply.send(self.status(state))),
             Command::Reload(reply) if state == ServerState::Draining => {
                 drop(reply.send(Err(ReloadError::Stopping)));
             }
-            Command::Reload(reply) => drop(reply.send(self.reload().await)),
+            Command::Reload(reply) => self.reload(Some(reply)),
             Command::HandOver(reply) if state == ServerState::Draining => {
                 drop(reply.send(Err(OfferError::Stopping)));
             }
@@ -295,14 +358,14 @@ impl Server {
                 reply,
             } => drop(reply.send(drain_target(&self.context, &self.drains, &target, action))),
             Command::Certificates(reply) => drop(reply.send(self.certificates())),
-            Command::Renew(host, reply) => drop(reply.send(self.renew(&host))),
+            Command::Renew(host, reply) => self.renew(host, reply),
         }
     }
 
     /// Offers the listening sockets and the lock of the certificate store to another process. Returns the name of the
     /// socket to which that process must connect.
     fn offer(&mut self) -> Result<String, OfferError> {
-        let (listeners, acme) = (&self.listeners, self.acme.as_ref());
+        let (listeners, acme) = (&self.listeners, self.acme.as_deref());
         let server = &self.active_config.startup.server;
         let descriptors = || -> io::Result<Vec<PassedFd>> {
             let mut descriptors = listeners.inheritable_fds(server)?;
@@ -351,16 +414,30 @@ impl Server {
 
     fn certificates(&self) -> Vec<CertificateStatus> {
         let mut list = self.context.live.snapshot().certificates.status();
-        list.extend(self.acme.iter().flat_map(Acme::status));
+        list.extend(self.acme.iter().flat_map(|acme| acme.status()));
         list
     }
 
-    fn renew(&self, host: &str) -> Result<(), RenewalError> {
-        match &self.acme {
-            Some(acme) => acme.renew(host),
-            None => Err(RenewalError::NoAcme),
-        }
+    fn renew(&self, host: Box<str>, reply: oneshot::Sender<Result<(), RenewalError>>) {
+        let Some(acme) = self.acme.clone() else {
+            return drop(reply.send(Err(RenewalError::NoAcme)));
+        };
+        let tasks = &self.context.tasks;
+        tasks.spawn_until(tasks.stop_token(), async move {
+            let renewed = deadline::unbounded(move || acme.renew(&host)).await;
+            drop(renewed.map(|renewed| reply.send(renewed)));
+        });
     }
+}
+
+/// Waits for a future until it completes; without one it never completes. Cancel-safe if the future is.
+async fn completion<F: Future + Unpin>(running: &mut Option<F>) -> F::Output {
+    let Some(future) = running else {
+        return future::pending().await;
+    };
+    let output = future.await;
+    *running = None;
+    output
 }
 
 /// Commands of the admin API that are queued for the server.

@@ -1,7 +1,10 @@
-//! Reload: reads and builds the new configuration, binds added listeners, and only then applies it.
+//! Reload: reads and builds the new configuration on another thread, binds added listeners, and only then applies it.
+//!
+//! One build runs at a time. A reload that is requested during a build starts another one afterwards, because the build
+//! may have read the files before they changed. A build has a deadline: a file on a hung mount does not keep a command
+//! waiting, and the control loop never waits for a file.
 
 use crate::{
-    gateway::Gateway,
     lifecycle::{
         command::{ReloadError, ReloadReport},
         systemd,
@@ -10,22 +13,99 @@ use crate::{
     registry::SessionTarget,
     server::{
         Server,
-        active_config::{BuildOutcome, RejectedConfig},
+        active_config::{BuildOutcome, BuiltConfig, RejectedConfig},
+        builds::{BuildEvent, BuildRequests, ReloadReply},
         drain::DrainPacing,
+        tasks::files::ConfigEvent,
     },
+    tls::acme::OpenedHosts,
 };
 use std::sync::Arc;
-use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 // === impl Server ===
 
 impl Server {
-    /// Reads the configuration again and applies it. `Err` contains the errors; then nothing has changed.
-    pub(crate) async fn reload(&mut self) -> Result<String, ReloadError> {
-        systemd::reloading();
-        let (outcome, result) = match self.apply().await {
-            Ok(Some(message)) => ("applied", Ok(message)),
+    /// Reloads because of a change of files.
+    pub(crate) fn reload_changed(&mut self, event: ConfigEvent) {
+        self.request_build(BuildRequests {
+            replies: Vec::new(),
+            is_ordered: event == ConfigEvent::Changed,
+        });
+    }
+
+    /// Reloads by a signal or a command; `reply` receives the result. If a build is running, the reply is the result of
+    /// the next one.
+    pub(crate) fn reload(&mut self, reply: Option<ReloadReply>) {
+        self.request_build(BuildRequests {
+            replies: reply.into_iter().collect(),
+            is_ordered: true,
+        });
+    }
+
+    fn request_build(&mut self, requests: BuildRequests) {
+        if let Some(requests) = self.builds.request(requests) {
+            self.start_build(requests);
+        }
+    }
+
+    fn start_build(&mut self, requests: BuildRequests) {
+        if requests.is_ordered {
+            systemd::reloading();
+        }
+        let before = self.context.live.snapshot();
+        let (active_config, acme) = (self.active_config.clone(), self.acme.clone());
+        let build = move || active_config.read(&before, acme.as_deref());
+        self.builds.start(requests, build);
+    }
+
+    /// Applies the result of a build, sends the replies, and starts the next build if one is due.
+    pub(crate) fn finish_build(&mut self, event: BuildEvent) {
+        match event {
+            BuildEvent::Finished(outcome, requests) => {
+                let result = match outcome {
+                    BuildOutcome::Unchanged => Ok(None),
+                    BuildOutcome::Changed(built) => self.apply(*built).map(Some),
+                    BuildOutcome::Rejected(rejected) => Err(rejected),
+                };
+                self.report(result, requests);
+            }
+            BuildEvent::TimedOut(exceeded, requests) => {
+                let why = exceeded.to_string();
+                // The files of the current configuration are watched as before.
+                let files = self.active_config.rejected_files().to_vec();
+                self.report(Err(RejectedConfig { why, files }), requests);
+            }
+            BuildEvent::FinishedLate(outcome) => {
+                if let (BuildOutcome::Changed(built), Some(acme)) = (outcome, &self.acme) {
+                    acme.discard(built.acme_hosts);
+                }
+                info!(
+                    "the file that blocked a reload can be read again; reloading the configuration"
+                );
+                self.reload(None);
+            }
+        }
+        if let Some(next) = self.builds.take_next() {
+            self.start_build(next);
+        }
+    }
+
+    /// Records and logs the result of a build; `Ok(None)`: the files have not changed.
+    fn report(
+        &mut self,
+        result: Result<Option<ReloadReport>, RejectedConfig>,
+        requests: BuildRequests,
+    ) {
+        let is_known = match &result {
+            Ok(changed) => changed.is_none(),
+            Err(rejected) => self.active_config.has_error(&rejected.why),
+        };
+        if is_known && !requests.is_ordered {
+            return;
+        }
+        let (outcome, result) = match result {
+            Ok(Some(report)) => ("applied", Ok(report.to_string())),
             Ok(None) => ("unchanged", Ok("nothing has changed".to_owned())),
             Err(rejected) => {
                 error!("configuration reload rejected; keeping the current one:\n{rejected}");
@@ -36,58 +116,37 @@ impl Server {
         };
         self.context.metrics.count_reload(outcome);
         systemd::ready(&self.listeners.summary());
-        result
+        requests.reply(&result);
     }
 
-    /// Reloads if the files have changed between startup and the start of the watch.
-    pub(crate) async fn catch_up(&mut self) {
-        if !self.active_config.has_file() {
-            return;
-        }
-        let before = self.context.live.snapshot();
-        if !matches!(self.read(before).await, BuildOutcome::Unchanged) {
-            drop(self.reload().await);
-        }
-    }
-
-    /// Reads and builds on a blocking thread, because a large configuration takes long and a disk may hang.
-    async fn read(&self, before: Arc<Gateway>) -> BuildOutcome {
-        let active_config = self.active_config.clone();
-        let outcome =
-            spawn_blocking(move || active_config.read(&before, before.tls.issued.clone()));
-        outcome.await.unwrap_or_else(|error| {
-            BuildOutcome::Rejected(RejectedConfig {
-                why: format!("the configuration could not be read: {error}"),
-                files: Vec::new(),
-            })
-        })
-    }
-
-    /// Reads and applies the configuration. Returns a message; `None`: the files have not changed.
-    async fn apply(&mut self) -> Result<Option<String>, RejectedConfig> {
-        let before = self.context.live.snapshot();
-        let (config, gateway) = match self.read(before.clone()).await {
-            BuildOutcome::Unchanged => return Ok(None),
-            BuildOutcome::Changed(config, gateway) => (config, Arc::new(*gateway)),
-            BuildOutcome::Rejected(rejected) => return Err(rejected),
-        };
+    /// Applies a configuration that was built.
+    fn apply(&mut self, built: BuiltConfig) -> Result<ReloadReport, RejectedConfig> {
+        let BuiltConfig {
+            config,
+            gateway,
+            contents,
+            acme_hosts,
+        } = built;
+        let (before, gateway) = (self.context.live.snapshot(), Arc::new(gateway));
         let added = self.listeners.bind_added(&config.server);
-        let added = added.map_err(|error| RejectedConfig {
-            why: ErrorChain(&error).to_string(),
-            files: config.watched.clone(),
-        })?;
+        let added = match added {
+            Ok(added) => added,
+            Err(error) => {
+                if let Some(acme) = &self.acme {
+                    acme.discard(acme_hosts);
+                }
+                return Err(RejectedConfig {
+                    why: ErrorChain(&error).to_string(),
+                    files: config.watched,
+                });
+            }
+        };
 
         // From here on nothing can fail. ACME manages the names of both configurations until the new one is current.
         let acme_names = gateway.certificates.acme_names();
         if let Some(acme) = &self.acme {
-            acme.apply(
-                &before
-                    .certificates
-                    .acme_names()
-                    .union(acme_names)
-                    .cloned()
-                    .collect(),
-            );
+            let names = before.certificates.acme_names().union(acme_names);
+            acme.apply(&names.cloned().collect(), acme_hosts);
         }
         self.context.live.replace(gateway.clone());
         gateway.commit();
@@ -99,7 +158,7 @@ impl Server {
             self.context.metrics.remove_certificate(&name);
         }
         if let Some(acme) = &self.acme {
-            acme.apply(acme_names);
+            acme.apply(acme_names, OpenedHosts::default());
         }
         self.refresh_tasks();
         self.listeners.replace(added, &config.server);
@@ -116,16 +175,15 @@ impl Server {
         self.drains
             .close(leaving, pacing, must_close, &self.context.tasks);
         let restart_keys = Arc::make_mut(&mut self.active_config)
-            .replace(*config)
+            .replace(config, contents)
             .to_vec();
         info!(closing, "configuration applied");
         if !restart_keys.is_empty() {
             warn!(keys = %restart_keys.join(", "), "changed keys require a restart");
         }
-        let report = ReloadReport {
+        Ok(ReloadReport {
             closing,
             restart_keys,
-        };
-        Ok(Some(report.to_string()))
+        })
     }
 }

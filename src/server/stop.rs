@@ -9,7 +9,7 @@ use crate::{
         systemd,
     },
     proto::frame::GOING_AWAY,
-    server::{Server, drain::DrainPacing, takeover::hand_over},
+    server::{Server, drain::DrainPacing, takeover},
 };
 use std::{pin::pin, process::id, time::Duration};
 use tokio::{
@@ -47,9 +47,9 @@ impl Server {
                 biased;
                 () = &mut grace => break,
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining).await,
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining),
                 // A takeover can still complete: the listeners are open until the end of the grace period.
-                accepted = self.handover.accepted() => drop(hand_over(&self.context, accepted).await),
+                served = self.handover.served() => drop(takeover::complete(&self.context, served)),
             }
         }
         let tasks = self.context.tasks.clone();
@@ -78,7 +78,7 @@ impl Server {
                     return clean;
                 }
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining).await,
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining),
             }
         }
     }
@@ -115,7 +115,7 @@ impl Server {
                 }
                 signal = signals() => if signal == Signal::Stop { return None },
                 // A client may have connected to the admin listener before it was passed on.
-                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining).await,
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining),
                 () = &mut pacing_end, if may_open_sessions => {
                     may_open_sessions = false;
                     self.context.sessions.close_new_sessions(drain.code);

@@ -16,13 +16,14 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
-/// The open offer; there is at most one.
+/// The open offer; there is at most one. The exchange with the successor is a task, so that a successor that hangs does
+/// not delay signals and commands.
 #[derive(Debug, Default)]
 pub(crate) struct PendingHandover(Option<OpenOffer>);
 
 #[derive(Debug)]
 struct OpenOffer {
-    accepted: oneshot::Receiver<Result<Successor, HandoverError>>,
+    served: oneshot::Receiver<Result<Successor, HandoverError>>,
     claim: HandoverClaim,
     /// Ends the offer's task on drop.
     _closed: DropGuard,
@@ -31,14 +32,15 @@ struct OpenOffer {
 // === impl PendingHandover ===
 
 impl PendingHandover {
-    /// Waits until the successor is ready to serve, or the offer has failed. Without an open offer it never completes.
-    pub(crate) async fn accepted(&mut self) -> Result<Successor, HandoverError> {
+    /// Waits until the successor serves, or the takeover has failed. Without an open offer it never completes.
+    /// Cancel-safe.
+    pub(crate) async fn served(&mut self) -> Result<Successor, HandoverError> {
         let Some(open) = &mut self.0 else {
             return future::pending().await;
         };
-        let accepted = (&mut open.accepted).await;
+        let served = (&mut open.served).await;
         self.0 = None;
-        accepted.unwrap_or(Err(HandoverError::Timeout))
+        served.unwrap_or(Err(HandoverError::Withdrawn))
     }
 
     /// Offers `descriptors` to another process. Returns the name of the socket to which that process must connect.
@@ -54,20 +56,18 @@ impl PendingHandover {
         let opened = HandoverOffer::open().and_then(|offer| Ok((offer, descriptors()?)));
         let (offer, descriptors) = opened.map_err(OfferError::Sockets)?;
         let name = offer.name().to_owned();
-        let (sender, accepted) = oneshot::channel();
+        let (sender, served) = oneshot::channel();
         let closed = CancellationToken::new();
         self.0 = Some(OpenOffer {
-            accepted,
+            served,
             claim: offer.claim(),
             _closed: closed.clone().drop_guard(),
         });
         tasks.spawn(async move {
-            let result = tokio::select! {
-                result = offer.send_to_successor(descriptors) => result,
-                () = closed.cancelled() => return,
-            };
-            if let Err(Ok(successor)) = sender.send(result) {
-                successor.refuse().await;
+            tokio::select! {
+                // If the offer is withdrawn in the same moment, this process stops, and the successor serves alone.
+                result = offer.hand_over(descriptors) => drop(sender.send(result)),
+                () = closed.cancelled() => {}
             }
         });
         Ok(name)
@@ -86,16 +86,9 @@ pub(crate) fn start_successor(tasks: &Tasks) {
     }
 }
 
-/// Lets the successor serve, and returns whether it does. If it does not, this process continues unchanged.
-pub(crate) async fn hand_over(
-    context: &Context,
-    successor: Result<Successor, HandoverError>,
-) -> bool {
-    let served = match successor {
-        Ok(successor) => successor.permit_serving().await.map(|()| successor),
-        Err(error) => Err(error),
-    };
-    let successor = match served {
+/// Completes a takeover: returns whether the successor serves. If it does not, this process continues unchanged.
+pub(crate) fn complete(context: &Context, successor: Result<Successor, HandoverError>) -> bool {
+    let successor = match successor {
         Ok(successor) => successor,
         Err(error) => {
             let error = ErrorChain(&error);
@@ -105,7 +98,7 @@ pub(crate) async fn hand_over(
     };
     let (successor_id, sessions) = (successor.id, context.metrics.sessions());
     systemd::main_process(successor_id);
-    successor.release().await;
+    context.tasks.spawn(successor.release());
     info!(
         process = id(),
         successor = successor_id,

@@ -1,12 +1,15 @@
 //! A store in a directory that only Lockgate uses, with mode 0700 and files with mode 0600.
 
-use crate::store::Store;
+use crate::{
+    fs::{NotPrivate, PrivateFileError, ReadError, check_private, read_private},
+    store::Store,
+};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     os::fd::OwnedFd,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -32,13 +35,21 @@ impl DirStore {
                 .create(parent)?;
         }
         match DirBuilder::new().mode(0o700).create(&self.path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             // A directory that another program created may have other permissions.
             _ if fs::metadata(&self.path)?.permissions().mode() & 0o077 != 0 => {
-                fs::set_permissions(&self.path, Permissions::from_mode(0o700))
+                fs::set_permissions(&self.path, Permissions::from_mode(0o700))?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        self.check_owner()
+    }
+
+    /// Verifies that the directory belongs to this user or root, because its owner can replace every file in it.
+    fn check_owner(&self) -> io::Result<()> {
+        // Group access is removed by the next write, and a volume of Kubernetes may have it (fsGroup).
+        check_private(&fs::metadata(&self.path)?, OTHERS_WRITE)
+            .map_err(|why| not_private(&self.path, why))
     }
 
     /// Renames the file only after all of it is on disk, and syncs the directory before it returns.
@@ -65,15 +76,19 @@ impl DirStore {
 
 impl Store for DirStore {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let mut content = Vec::new();
-        match File::open(self.path.join(name)) {
-            Ok(file) => {
-                // A larger file was not written by Lockgate. Its truncated content does not parse and is quarantined.
-                file.take(MAX_FILE_LEN).read_to_end(&mut content)?;
+        let path = self.path.join(name);
+        match read_private(&path, MAX_FILE_LEN, OTHERS_WRITE) {
+            Ok(content) => {
+                self.check_owner()?;
                 Ok(Some(content))
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(PrivateFileError::Read(ReadError::Missing(_))) => Ok(None),
+            // It was not written by Lockgate. Its content does not parse, so it is quarantined.
+            Err(PrivateFileError::Read(
+                ReadError::TooLarge { .. } | ReadError::NotRegular { .. },
+            )) => Ok(Some(Vec::new())),
+            Err(PrivateFileError::Read(error)) => Err(io::Error::other(error)),
+            Err(PrivateFileError::NotPrivate(why)) => Err(not_private(&path, why)),
         }
     }
 
@@ -109,6 +124,18 @@ impl Store for DirStore {
         self.path.display().to_string()
     }
 }
+
+fn not_private(path: &Path, why: NotPrivate) -> io::Error {
+    let path = path.display();
+    let text = format!(
+        "{path} {why}: the keys in it may be known to that user; run lockgate as the owner, or chown it to the user that \
+         runs lockgate and remove what that user did not create"
+    );
+    io::Error::new(ErrorKind::PermissionDenied, text)
+}
+
+/// The mode bit by which every user can write.
+const OTHERS_WRITE: u32 = 0o002;
 
 /// The lock file. It is never removed: a process with the old file open and one that creates a new file would not
 /// exclude each other.

@@ -6,6 +6,10 @@
 //! Its two files, the certificate and the key, are created together or not at all, and never overwritten.
 
 use crate::{
+    fs::{
+        NotPrivate, OPEN_TO_OTHERS, PrivateFileError, ReadError, WRITABLE_BY_OTHERS, check_private,
+        read_private,
+    },
     net::{crypto::provider, pem, random::random_bytes},
     tls::x509::{Validity, validity},
 };
@@ -20,11 +24,10 @@ use rustls::{
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tracing::warn;
 
 /// A local certificate authority, for development only.
 #[derive(Debug)]
@@ -67,6 +70,16 @@ pub enum DevCaError {
         path: PathBuf,
         /// A predicate such as "has expired".
         what: String,
+    },
+    /// Other users may know the key or may have replaced it.
+    #[error("{} of the development CA {why}: {hint}", path.display())]
+    NotPrivate {
+        /// The path of the file or folder.
+        path: PathBuf,
+        /// The owner or the mode that is wrong.
+        why: NotPrivate,
+        /// How to fix it.
+        hint: &'static str,
     },
     /// A key or certificate could not be created: the name is not allowed in a certificate, or the system returns no
     /// random bytes.
@@ -153,11 +166,13 @@ fn is_empty(folder: &Path) -> Result<bool, DevCaError> {
 
 fn read(folder: &Path) -> Result<DevCa, DevCaError> {
     let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
-    let certificate_pem = text(&certificate)?;
-    let key_pem = text(&key)?;
-    if fs::metadata(&key).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
-        warn!(file = %key.display(), "other users can read the key of the development CA; set its mode to 600");
-    }
+    let metadata = fs::metadata(folder).map_err(|source| DevCaError::Read {
+        path: folder.to_owned(),
+        source,
+    })?;
+    check_private(&metadata, WRITABLE_BY_OTHERS).map_err(|why| foreign(folder, why))?;
+    let certificate_pem = text(&certificate, WRITABLE_BY_OTHERS)?;
+    let key_pem = text(&key, OPEN_TO_OTHERS)?;
 
     let unusable = |path: &Path, what: String| DevCaError::Unusable {
         path: path.to_owned(),
@@ -201,21 +216,41 @@ fn read(folder: &Path) -> Result<DevCa, DevCaError> {
     })
 }
 
-fn text(path: &Path) -> Result<String, DevCaError> {
-    fs::read_to_string(path).map_err(|source| match source.kind() {
-        ErrorKind::NotFound => DevCaError::Unusable {
+fn text(path: &Path, denied: u32) -> Result<String, DevCaError> {
+    let unusable = |what: &str| DevCaError::Unusable {
+        path: path.to_owned(),
+        what: what.into(),
+    };
+    match read_private(path, MAX_FILE_LEN, denied) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| unusable("is not text")),
+        Err(PrivateFileError::NotPrivate(why)) => Err(foreign(path, why)),
+        Err(PrivateFileError::Read(ReadError::Missing(_))) => Err(unusable("is missing")),
+        Err(PrivateFileError::Read(error)) => Err(DevCaError::Read {
             path: path.to_owned(),
-            what: "is missing".into(),
-        },
-        ErrorKind::InvalidData => DevCaError::Unusable {
-            path: path.to_owned(),
-            what: "is not text".into(),
-        },
-        _ => DevCaError::Read {
-            path: path.to_owned(),
-            source,
-        },
-    })
+            source: io::Error::other(error),
+        }),
+    }
+}
+
+/// Returns the error that another user may know the key.
+fn foreign(path: &Path, why: NotPrivate) -> DevCaError {
+    let hint = match why {
+        NotPrivate::Owner(_) => {
+            "the user that created it knows the key. If that was you, run lockgate as that user, or chown it to this one; \
+             otherwise set LOCKGATE_DATA to a folder that only this user can write to"
+        }
+        NotPrivate::Writable(_) => {
+            "they may have replaced it. If they have not: chmod go-w the folder, chmod 600 ca.key"
+        }
+        NotPrivate::Readable(_) => {
+            "they can issue certificates that your clients trust. If they have not read it: chmod 600 ca.key"
+        }
+    };
+    DevCaError::NotPrivate {
+        path: path.to_owned(),
+        why,
+        hint,
+    }
 }
 
 /// Creates a new CA in a private folder next to the final one, which is then renamed. The two files appear together and
@@ -340,7 +375,7 @@ fn common_name(host: &str) -> String {
 }
 
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
+    fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_default()
 }
@@ -369,6 +404,9 @@ const CA_LIFETIME: Duration = Duration::from_secs(3650 * DAY.as_secs());
 
 /// Together with the day before now, one day less than the 398 days that Apple's clients accept.
 const LEAF_LIFETIME: Duration = Duration::from_secs(396 * DAY.as_secs());
+
+/// The maximum length of each file; each has less than 1 KiB.
+const MAX_FILE_LEN: u64 = 64 * 1024;
 
 const CERTIFICATE: &str = "ca.pem";
 

@@ -1,5 +1,6 @@
 //! Trust in the development CA: adds it to the system's trust store, and lists the commands for other stores.
 
+use crate::fs;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -143,7 +144,10 @@ impl TrustStore {
 
     fn add(&self, ca: &Path) -> Result<String, TrustError> {
         if let Some(file) = &self.copy_to {
-            std::fs::copy(ca, file).map_err(|source| TrustError::Copy {
+            let copied = fs::read(ca, MAX_FILE_LEN)
+                .map_err(io::Error::other)
+                .and_then(|pem| std::fs::write(file, pem));
+            copied.map_err(|source| TrustError::Copy {
                 to: file.clone(),
                 source,
             })?;
@@ -191,6 +195,9 @@ fn quoted(path: &Path) -> String {
         format!("'{}'", path.replace('\'', r"'\''"))
     }
 }
+
+/// The maximum length of the CA's certificate, which has less than 1 KiB.
+const MAX_FILE_LEN: u64 = 64 * 1024;
 
 /// The name of the CA's file in a trust store, without its extension, and its nickname in NSS.
 const FILE: &str = "lockgate-dev";

@@ -58,10 +58,28 @@ impl Pool {
         backends: &mut Backends,
         diagnostics: &mut Vec<config::Diagnostic>,
     ) -> Self {
-        let member_configs = config.backends.iter();
-        let member_configs =
-            member_configs.map(|one| Arc::new(MemberConfig::new(one, config, diagnostics)));
-        let members = PoolMembers::new(member_configs.collect(), backends);
+        let members = Pool::read_members(config, diagnostics);
+        Pool::with_members(name, config, members, backends)
+    }
+
+    /// Reads the files that the backends of a pool name. Errors are added to `diagnostics`.
+    pub(crate) fn read_members(
+        config: &config::Pool,
+        diagnostics: &mut Vec<config::Diagnostic>,
+    ) -> Vec<Arc<MemberConfig>> {
+        let backends = config.backends.iter();
+        let members = backends.map(|one| Arc::new(MemberConfig::new(one, config, diagnostics)));
+        members.collect()
+    }
+
+    /// Creates a pool as [`Pool::new`] does, with the members of [`Pool::read_members`].
+    pub(crate) fn with_members(
+        name: &str,
+        config: &config::Pool,
+        members: Vec<Arc<MemberConfig>>,
+        backends: &mut Backends,
+    ) -> Self {
+        let members = PoolMembers::new(members, backends);
         Pool {
             name: name.into(),
             members: ArcSwap::from_pointee(members),

@@ -74,6 +74,7 @@ fn serve(runtime: &Runtime, how: &str, times: &str) {
         let source = ConfigSource {
             load: None,
             dev: Some(dev),
+            ..ConfigSource::default()
         };
         let inherited = &mut Inherited::default();
         let server = Server::bind(config, gateway, access, source, inherited).expect("ports");

@@ -9,7 +9,7 @@ mod admin;
 mod cli;
 mod connections;
 mod files;
-mod handover;
+pub(crate) mod handover;
 mod metrics;
 mod reasons;
 mod requests;
@@ -22,7 +22,7 @@ use std::{collections::BTreeSet, env, fs, path::Path};
 use tokio::net::UnixStream;
 
 /// Lines of a snapshot, sorted.
-type Lines = BTreeSet<String>;
+pub(crate) type Lines = BTreeSet<String>;
 
 /// Compares `actual` with the snapshot of this name.
 #[track_caller]

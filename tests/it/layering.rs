@@ -9,7 +9,7 @@ use std::{
 
 /// The modules by layer. A module may import modules of lower layers, and none of its own layer.
 const LAYERS: [&[&str]; 12] = [
-    &["proto", "lifecycle"],
+    &["proto", "fs", "lifecycle"],
     &["net"],
     &["config"],
     &["observe", "store"],
@@ -55,6 +55,62 @@ const FENCES: [(&str, &[&str]); 16] = [
     ("arc_swap", &["gateway/", "tls/certs", "upstream/pool.rs"]),
 ];
 
+/// Calls that open a file by its path. Files that an operator names are opened by `fs` only.
+const FILE_OPENERS: [&str; 10] = [
+    "File::open",
+    "File::options",
+    "OpenOptions",
+    "fs::read_to_string",
+    "fs::copy",
+    "std::fs::read",
+    "from_pem_file",
+    "pem_file_iter",
+    "read_dir",
+    "glob::glob",
+];
+
+/// The files that may contain one of [`FILE_OPENERS`], each with its reason.
+const FILE_OPENERS_ALLOWED: [(&str, &[&str], &str); 9] = [
+    ("fs/mod.rs", &["File::options"], "the reader of all files"),
+    ("fs/pattern.rs", &["read_dir"], "limits the visited entries"),
+    (
+        "store/dir.rs",
+        &["File::open", "OpenOptions"],
+        "writes its own files, and opens its own folder to sync it",
+    ),
+    (
+        "tls/dev.rs",
+        &[
+            "File::open",
+            "OpenOptions",
+            "read_dir",
+            "fs::read_to_string",
+        ],
+        "writes its own files, opens its own folder to sync it, and reads the host name of the kernel",
+    ),
+    (
+        "config/watch/content.rs",
+        &["read_dir"],
+        "hashes the names in a watched folder, without a list of them",
+    ),
+    (
+        "observe/access/mod.rs",
+        &["OpenOptions"],
+        "opens the access log for writing, at startup only",
+    ),
+    (
+        "observe/metrics/mod.rs",
+        &["fs::read_to_string", "read_dir"],
+        "reads /proc/self",
+    ),
+    ("listener/accept.rs", &["File::open"], "opens /dev/null"),
+    (
+        "net/resolver.rs",
+        &[],
+        "reads /etc/hosts and /etc/resolv.conf by `fs`",
+    ),
+];
+
 /// What `proto` must not name: it is pure, without runtime, clock or log.
 const NOT_IN_PROTO: [&str; 5] = [
     "tokio",
@@ -81,6 +137,75 @@ fn every_file_keeps_to_its_layer_its_fences_and_its_size() {
         .flat_map(|(path, text)| check(path, text))
         .collect();
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+#[test]
+fn only_fs_opens_files_that_an_operator_names() {
+    let files = sources();
+    let problems: Vec<_> = files
+        .iter()
+        .flat_map(|(path, text)| file_problems(path, text))
+        .collect();
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+    for (path, text) in [
+        ("net/pem.rs", "let file = File::open(path)?;"),
+        ("net/pem.rs", "let text = std::fs::read(path)?;"),
+        ("net/pem.rs", "use std::fs;\nlet text = fs::read(path)?;"),
+        (
+            "net/pem.rs",
+            "use std::{\n    fs, io,\n};\nlet text = fs::read(path)?;",
+        ),
+        ("config/load.rs", "for path in glob::glob(pattern)? {}"),
+        ("tls/acme/files.rs", "CertificateDer::from_pem_file(path)"),
+        ("listener/accept.rs", "fs::read_to_string(path)"),
+    ] {
+        assert_eq!(
+            file_problems(Path::new(path), text).len(),
+            1,
+            "{path}: {text}"
+        );
+    }
+    for (path, text) in [
+        (
+            "net/pem.rs",
+            "use crate::fs::{self, ReadError};\nlet text = fs::read(path, LIMIT)?;",
+        ),
+        ("listener/accept.rs", "File::open(\"/dev/null\")"),
+    ] {
+        assert_eq!(file_problems(Path::new(path), text), Vec::<String>::new());
+    }
+}
+
+/// Returns the calls of one file that open a file and are not allowed there.
+fn file_problems(path: &Path, text: &str) -> Vec<String> {
+    if is_test(path) {
+        return vec![];
+    }
+    let code = code_of(text);
+    let allowed = FILE_OPENERS_ALLOWED
+        .iter()
+        .find(|(file, ..)| path == Path::new(file))
+        .map_or(&[][..], |(_, allowed, _)| allowed);
+    let openers = FILE_OPENERS.iter().filter(|opener| {
+        !allowed.contains(opener) && code.contains(&format!("{opener}("))
+            || **opener == "OpenOptions"
+                && !allowed.contains(opener)
+                && code.contains("OpenOptions::")
+    });
+    let mut found: Vec<_> = openers.map(|opener| (*opener).to_owned()).collect();
+    let imports_std = use_paths(&code)
+        .iter()
+        .any(|path| path == "std::fs" || path == "std::fs::self");
+    if imports_std && code.contains(" fs::read(") {
+        found.push("fs::read".to_owned());
+    }
+    let path = path.display();
+    found
+        .into_iter()
+        .map(|opener| {
+            format!("src/{path}: `{opener}`: use `fs::read`, which refuses FIFOs and devices")
+        })
+        .collect()
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod descriptors;
 mod dns;
 mod examples;
 mod explain;
+mod files;
 mod forwarded_headers;
 mod h2_floods;
 mod handshake;

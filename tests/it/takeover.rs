@@ -1,6 +1,7 @@
 //! A takeover of the running process: no client is refused, sessions move one by one, and a successor that
 //! cannot start changes nothing.
 
+mod hung;
 mod storm;
 
 use crate::{

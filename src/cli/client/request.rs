@@ -12,8 +12,8 @@ use crate::{
         listener::describe,
         proof::{ProofNonce, ProofResult},
     },
-    cli::args::AdminArgs,
-    config::{AdminAddress, Config, Server},
+    cli::{args::AdminArgs, files::read_files},
+    config::{AdminAddress, Config, Diagnostics, Server},
 };
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
@@ -332,6 +332,11 @@ fn not_running(error: io::Error, endpoint: &str) -> anyhow::Error {
     }
 }
 
+fn load(file: &Path) -> anyhow::Result<Result<Config, Diagnostics>> {
+    let file = file.to_owned();
+    read_files(move || Config::load(&file))
+}
+
 /// Returns the address as given, otherwise that of the configuration file, otherwise the default admin address.
 ///
 /// # Errors
@@ -340,7 +345,7 @@ pub(crate) fn address(admin: &AdminArgs) -> anyhow::Result<AdminAddress> {
     match (&admin.admin, &admin.config) {
         (Some(given), _) => Ok(given.clone()),
         (None, None) => Ok(default_address()),
-        (None, Some(file)) => match Config::load(file) {
+        (None, Some(file)) => match load(file)? {
             Ok(config) => Ok(config.server.admin.value),
             Err(diagnostics) => {
                 bail!("{diagnostics}\nso the admin address is unknown: give it with --admin")
@@ -366,7 +371,7 @@ pub(crate) fn token(admin: &AdminArgs) -> Option<String> {
         .ok()
         .filter(|token| !token.is_empty());
     from_env.or_else(|| {
-        let config = Config::load(admin.config.as_ref()?).ok()?;
+        let config = load(admin.config.as_ref()?).ok()?.ok()?;
         let token = config.server.admin_token.expose();
         (!token.is_empty()).then(|| token.to_owned())
     })

@@ -4,6 +4,7 @@ use crate::{
     cli::{
         args::{ProbeArgs, parse_header},
         cert,
+        files::read_files,
         probe::report::{Certificate, HttpAnswer, TlsReport},
     },
     lifecycle::tasks,
@@ -19,7 +20,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, Error, RootCertStore,
     pki_types::{CertificateDer, ServerName},
 };
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -47,27 +48,34 @@ pub(crate) enum ProbeOutcome {
     Refused(HttpAnswer),
 }
 
-/// Builds a connector that trusts the certificates of `--ca`, otherwise the public CAs and this user's development CA.
-pub(crate) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
+/// Returns the certificates of `ca`, otherwise the public CAs and the development CA in `data`.
+fn roots(ca: Option<&Path>, data: Option<&Path>) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    let mut add = |file: &std::path::Path| {
+    let mut add = |file: &Path| {
         for certificate in pem::read_certificates(file)? {
             roots.add(certificate)?;
         }
         anyhow::Ok(())
     };
-    match &arguments.ca {
+    match ca {
         Some(file) => {
             add(file).with_context(|| format!("cannot trust {}", file.display()))?;
         }
         None => {
             // A missing development CA is ignored, and not created.
-            if let Ok(dev) = cert::peek(arguments.data.data.as_deref()) {
+            if let Ok(dev) = cert::peek(data) {
                 let _ = add(dev.certificate_path());
             }
             roots.extend(pem::public_roots().roots.iter().cloned());
         }
     }
+    Ok(roots)
+}
+
+/// Builds a connector that trusts the certificates of `--ca`, otherwise the public CAs and this user's development CA.
+pub(crate) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
+    let (ca, data) = (arguments.ca.clone(), arguments.data.data.clone());
+    let roots = read_files(move || roots(ca.as_deref(), data.as_deref()))??;
     let mut config = ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();

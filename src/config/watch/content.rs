@@ -1,11 +1,12 @@
 //! Content fingerprints of paths, and the rules by which an unchanged file need not be read again.
 
+use crate::fs::{self as files, ReadError, deadline};
 use rustix::fs::statfs;
 use std::{
     collections::{HashMap, hash_map::DefaultHasher},
-    fs::{self, File, Metadata},
+    fs::{self, Metadata},
     hash::{Hash, Hasher},
-    io::{self, ErrorKind, Read as _},
+    io::{self, ErrorKind},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -19,7 +20,7 @@ pub(crate) enum PathContent {
     File(usize, u64),
     /// A directory: the number of entries and a hash of their names.
     Folder(usize, u64),
-    /// Neither of them. It is not read, because reading a pipe, for example, would block.
+    /// A special file, or one that is too large. It is not read, because a FIFO would block and a device has no end.
     Other,
     /// A path that does not exist or cannot be read.
     Unreadable(ErrorKind),
@@ -87,6 +88,7 @@ impl ContentCache {
         clock: impl Fn() -> Instant,
         devices: &mut HashMap<u64, bool>,
     ) -> io::Result<PathContent> {
+        let _reading = deadline::reading(path);
         let last = self.entries[at].take();
         let metadata = fs::metadata(path)?;
         let stamp = FileStamp::of(&metadata);
@@ -149,13 +151,17 @@ fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
     if !metadata.is_file() {
         return Ok(PathContent::Other);
     }
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_LEN)
-        .read_to_end(&mut bytes)?;
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&bytes);
-    Ok(PathContent::File(bytes.len(), hasher.finish()))
+    Ok(match files::read(path, MAX_FILE_LEN) {
+        Ok(bytes) => {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(&bytes);
+            PathContent::File(bytes.len(), hasher.finish())
+        }
+        Err(ReadError::NotRegular { .. } | ReadError::TooLarge { .. }) => PathContent::Other,
+        Err(ReadError::Missing(_)) => PathContent::Unreadable(ErrorKind::NotFound),
+        Err(ReadError::Forbidden(_)) => PathContent::Unreadable(ErrorKind::PermissionDenied),
+        Err(ReadError::Io { source, .. }) => PathContent::Unreadable(source.kind()),
+    })
 }
 
 /// 16 MiB: far more than any configuration or certificate; a path given by mistake may be endless.
@@ -179,7 +185,7 @@ const LOCAL_FILE_SYSTEMS: [u32; 7] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::FileTimes;
+    use std::fs::{File, FileTimes};
 
     /// Files in a directory, and a manual clock.
     struct Scene {

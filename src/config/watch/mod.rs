@@ -7,7 +7,10 @@
 
 pub(crate) mod content;
 
-use crate::config::watch::content::{ContentCache, PathContent};
+use crate::{
+    config::watch::content::{ContentCache, PathContent},
+    fs::deadline,
+};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
@@ -36,7 +39,7 @@ pub(crate) struct Watch {
     contents: Arc<Mutex<ContentCache>>,
     /// The content of each path at the last report.
     reported: Vec<PathContent>,
-    watched_dirs: WatchedDirs,
+    watched_dirs: Arc<Mutex<WatchedDirs>>,
     /// Kernel events, in a channel for one: only the fact that something happened is transmitted.
     events: mpsc::Receiver<()>,
     /// An event arrived and the content was not compared yet.
@@ -64,7 +67,12 @@ type InodeId = (u64, u64);
 // === impl Watch ===
 
 impl Watch {
-    /// Creates a watch that reports changes relative to the current content. A path need not exist.
+    /// Does the same as [`Watch::new`] on a blocking thread. `None`: the runtime is shutting down.
+    pub(crate) async fn open(paths: Vec<PathBuf>) -> Option<Watch> {
+        deadline::unbounded(move || Watch::new(paths)).await.ok()
+    }
+
+    /// Creates a watch that reports changes relative to the current content. A path need not exist. May block.
     pub(crate) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Watch {
         let paths: Arc<[PathBuf]> = paths
             .into_iter()
@@ -79,7 +87,7 @@ impl Watch {
             reported: contents.read_all(&paths, Instant::now),
             contents: Arc::new(Mutex::new(contents)),
             paths,
-            watched_dirs,
+            watched_dirs: Arc::new(Mutex::new(watched_dirs)),
             events,
             event_pending: false,
             due: Instant::now() + COMPARE_INTERVAL,
@@ -133,8 +141,13 @@ impl Watch {
         self.comparisons = 0;
         // A subdirectory may have been created in a new directory before that was watched.
         for _ in 0..MAX_NEW_DEPTH {
-            let dirs = self.read(dirs_on_path).await;
-            if !self.watched_dirs.follow(dirs) {
+            let watched_dirs = self.watched_dirs.clone();
+            let follow = move |paths: &[PathBuf]| {
+                let dirs = dirs_on_path(paths);
+                let mut watched = watched_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+                watched.follow(dirs)
+            };
+            if !self.read(follow).await {
                 break;
             }
         }
@@ -156,7 +169,7 @@ impl Watch {
         read: impl FnOnce(&[PathBuf]) -> T + Send + 'static,
     ) -> T {
         let paths = self.paths.clone();
-        match tokio::task::spawn_blocking(move || read(&paths)).await {
+        match deadline::unbounded(move || read(&paths)).await {
             Ok(value) => value,
             Err(error) => {
                 // Otherwise the runtime is shutting down, and this task with it.
@@ -259,6 +272,7 @@ fn is_removed(error: &notify::Error) -> bool {
 fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
     let mut folders = BTreeMap::new();
     for path in paths {
+        let _reading = deadline::reading(path);
         follow(path, &mut folders);
     }
     folders

@@ -220,7 +220,7 @@ async fn cancelled_wait_loses_no_change() {
 #[tokio::test]
 async fn change_without_kernel_event_is_found_by_comparison() {
     let mut scene = Scene::new(&["a"], |_| {});
-    scene.watch.watched_dirs.watcher = None;
+    scene.watch.watched_dirs.lock().unwrap().watcher = None;
     scene.watch.due = Instant::now();
     scene.write("a", "1");
     scene.expect_change().await;

@@ -34,20 +34,34 @@ impl CertificateWatch {
     }
 }
 
+/// An event of the watch over the files of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConfigEvent {
+    /// The watch has started. The files may have changed since they were read.
+    Watching,
+    /// A file has changed.
+    Changed,
+}
+
 /// Spawns a task that reports changes of these files until the receiver is dropped. A separate task, because the
 /// receiver's `select!` cancels its wait often.
-pub(crate) fn watch_config(files: &[PathBuf], tasks: &Tasks) -> mpsc::Receiver<()> {
-    let (sender, changes) = mpsc::channel(1);
-    let mut watch = Watch::new(files.to_vec());
+pub(crate) fn watch_config(files: Vec<PathBuf>, tasks: &Tasks) -> mpsc::Receiver<ConfigEvent> {
+    let (sender, events) = mpsc::channel(1);
     tasks.spawn_until(tasks.stop_token(), async move {
+        let watch = tokio::select! {
+            watch = Watch::open(files) => watch,
+            () = sender.closed() => return,
+        };
+        let Some(mut watch) = watch else { return };
+        // If the queue is full, a notification is already pending.
+        let _ = sender.try_send(ConfigEvent::Watching);
         loop {
             tokio::select! {
                 _ = watch.changed() => {}
                 () = sender.closed() => return,
             }
-            // If the queue is full, a notification is already pending.
-            let _ = sender.try_send(());
+            let _ = sender.try_send(ConfigEvent::Changed);
         }
     });
-    changes
+    events
 }

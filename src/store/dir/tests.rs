@@ -1,7 +1,7 @@
 use crate::store::dir::*;
 use std::{
     env,
-    path::Path,
+    os::unix::fs::chown,
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
@@ -32,6 +32,41 @@ fn permissions_of_an_existing_directory_are_restricted() {
     let folder = DirStore::at(parent.path().to_owned());
     folder.save("account.pem", b"key").unwrap();
     assert_eq!(mode(parent.path().to_owned()), 0o700);
+}
+
+#[test]
+fn files_of_another_user_are_neither_read_nor_written_over() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "only root can give a file to another user: run the tests as root"
+    );
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("acme");
+    let folder = DirStore::at(path.clone());
+    folder.save("account.pem", b"key").unwrap();
+    let file = path.join("account.pem");
+    for foreign in [&file, &path] {
+        chown(foreign, Some(12_345), None).unwrap();
+        let error = folder.load("account.pem").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains("12345"), "{error}");
+        if foreign == &path {
+            assert!(folder.save("account.pem", b"new").is_err());
+            assert!(folder.lock().is_err());
+        }
+        chown(foreign, Some(0), None).unwrap();
+    }
+    assert_eq!(folder.load("account.pem").unwrap().unwrap(), b"key");
+}
+
+#[test]
+fn fifo_in_the_directory_is_quarantined_like_garbage() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("a.test.pem");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let folder = DirStore::at(parent.path().to_owned());
+    assert_eq!(folder.load("a.test.pem").unwrap().unwrap(), b"");
 }
 
 #[test]

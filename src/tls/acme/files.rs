@@ -2,10 +2,13 @@
 
 use crate::{
     config::{self, Diagnostic, Location},
-    net::{pem, tls_client},
+    net::{
+        pem::{self, PemError},
+        tls_client,
+    },
     observe::logging::ErrorChain,
 };
-use rustls::{ClientConfig, pki_types::pem::Error as PemError};
+use rustls::ClientConfig;
 use std::{
     io::{self, ErrorKind},
     os::unix::fs::PermissionsExt,

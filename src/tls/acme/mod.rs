@@ -60,6 +60,10 @@ pub(crate) struct Acme {
     hosts: Mutex<BTreeMap<Box<str>, Arc<AcmeHost>>>,
 }
 
+/// Hosts whose state was read from the store and that are not managed yet.
+#[derive(Default)]
+pub(crate) struct OpenedHosts(BTreeMap<Box<str>, Arc<AcmeHost>>);
+
 // === impl Acme ===
 
 impl Acme {
@@ -117,35 +121,52 @@ impl Acme {
         Ok(acme)
     }
 
-    /// Sets the managed names. Names that are already managed are unchanged; a certificate in the store is served when
-    /// this function returns.
-    pub(crate) fn apply(&self, names: &BTreeSet<Box<str>>) {
+    /// Reads the state of those of `names` that are not managed yet from the store, which may block. Their certificates
+    /// are served as soon as a gateway has the names.
+    pub(crate) fn open_hosts(&self, names: &BTreeSet<Box<str>>) -> OpenedHosts {
+        let missing: Vec<_> = {
+            let hosts = self.hosts();
+            let missing = names.iter().filter(|name| !hosts.contains_key(*name));
+            missing.cloned().collect()
+        };
+        let opened = missing.into_iter().map(|name| {
+            let challenge = if name.starts_with("*.") {
+                Challenge::Dns01
+            } else {
+                self.challenge
+            };
+            let host = Arc::new(AcmeHost::open(&self.client, &name, challenge));
+            (name, host)
+        });
+        OpenedHosts(opened.collect())
+    }
+
+    /// Forgets hosts that were opened for a configuration that was then rejected.
+    pub(crate) fn discard(&self, opened: OpenedHosts) {
+        for name in opened.0.keys() {
+            self.forget(name);
+        }
+    }
+
+    /// Sets the managed names; `opened` has those that are not managed yet. Names that are already managed are
+    /// unchanged.
+    pub(crate) fn apply(&self, names: &BTreeSet<Box<str>>, opened: OpenedHosts) {
         let mut hosts = self.hosts();
         hosts.retain(|name, host| {
             let is_kept = names.contains(name);
             if !is_kept {
                 host.removed.cancel();
                 // Here rather than at the end of the host's task: by that time the name may be configured again.
-                self.client.issued.clear(name);
-                self.client.metrics.remove_certificate(name);
+                self.forget(name);
             }
             is_kept
         });
-        for name in names {
-            if hosts.contains_key(name) {
-                continue;
-            }
-            let challenge = if name.starts_with("*.") {
-                Challenge::Dns01
-            } else {
-                self.challenge
-            };
-            let host = Arc::new(AcmeHost::open(&self.client, name, challenge));
+        for (name, host) in opened.0 {
             if !host.is_served() && self.client.until_issued == UntilIssued::SelfSigned {
-                self.serve_self_signed(name);
+                self.serve_self_signed(&name);
             }
             self.spawn(renewal::renewal_loop(self.client.clone(), host.clone()));
-            hosts.insert(name.clone(), host);
+            hosts.insert(name, host);
         }
     }
 
@@ -158,18 +179,20 @@ impl Acme {
             .collect()
     }
 
-    /// Orders a certificate now.
+    /// Orders a certificate now. May block, because it reads the lock of the store.
     ///
     /// # Errors
     /// Returns the reason why nothing is ordered, for example that a certificate was issued within a day.
     pub(crate) fn renew(&self, name: &str) -> Result<(), RenewalError> {
         let hosts = self.hosts();
-        let Some(host) = hosts.get(name) else {
+        let Some(host) = hosts.get(name).cloned() else {
             return Err(RenewalError::NotManaged {
                 name: name.into(),
                 managed: hosts.keys().cloned().collect(),
             });
         };
+        // The store may block, and the status of all hosts needs this lock.
+        drop(hosts);
         if !self.client.try_become_leader() {
             return Err(RenewalError::OtherProcess);
         }
@@ -181,6 +204,11 @@ impl Acme {
     pub(crate) fn lock(&self) -> Option<io::Result<(String, OwnedFd)>> {
         let lock = self.client.lock()?;
         Some(lock.map(|lock| (absolute_path(&self.client.store.location()), lock)))
+    }
+
+    fn forget(&self, name: &str) {
+        self.client.issued.clear(name);
+        self.client.metrics.remove_certificate(name);
     }
 
     /// Serves a self-signed certificate, so that the port completes handshakes. No client trusts it.
@@ -200,6 +228,12 @@ impl Acme {
 
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<AcmeHost>>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for OpenedHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 

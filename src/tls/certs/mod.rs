@@ -13,6 +13,7 @@ pub(crate) mod table;
 
 use crate::{
     config::{Diagnostic, HostPattern, Located, Location, Tls, Watch},
+    fs::deadline,
     lifecycle::command::CertificateStatus,
     observe::{logging::ErrorChain, metrics::Metrics},
     tls::{
@@ -231,12 +232,14 @@ pub(crate) async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Me
     if files.is_empty() {
         return;
     }
-    let mut watch = Watch::new(files.clone());
+    let Some(mut watch) = Watch::open(files.clone()).await else {
+        return;
+    };
     // All files are reloaded once at first, because they may have changed since they were read.
     let mut changed: BTreeSet<PathBuf> = files.iter().cloned().collect();
     loop {
         let reloaded = certificates.clone();
-        let read = tokio::task::spawn_blocking(move || reloaded.reload(&changed));
+        let read = deadline::unbounded(move || reloaded.reload(&changed));
         log_reload(read.await);
         publish_expiries(&certificates, &metrics, &mut published);
         let indices = watch.changed().await;

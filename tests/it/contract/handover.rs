@@ -28,12 +28,12 @@ use tokio::{
 const ROUTE: &str = "[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://127.0.0.1:1\"\n";
 
 /// One end of a handover: a packet is a message and at most one descriptor.
-struct Packets(UnixStream);
+pub(crate) struct Packets(UnixStream);
 
 // === impl Packets ===
 
 impl Packets {
-    async fn send(&self, message: &str, descriptor: Option<BorrowedFd<'_>>) {
+    pub(crate) async fn send(&self, message: &str, descriptor: Option<BorrowedFd<'_>>) {
         let send = || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut control = SendAncillaryBuffer::new(&mut space);
@@ -56,7 +56,7 @@ impl Packets {
     }
 
     /// The next message, with the number of its descriptors.
-    async fn receive(&self) -> String {
+    pub(crate) async fn receive(&self) -> String {
         let receive = || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -87,7 +87,7 @@ fn address(name: &str) -> SocketAddrUnix {
 }
 
 /// Orders a running process to offer its sockets, and connects to the offer.
-async fn offered(lockgate: &Lockgate) -> Packets {
+pub(crate) async fn offered(lockgate: &Lockgate) -> Packets {
     let (mut admin, head) = eventually("an offer", async || {
         let mut admin = admin_request(lockgate, "POST /handover").await;
         let head = admin.head().await;
@@ -142,6 +142,25 @@ async fn messages_of_the_old_process_are_unchanged() {
 
 #[tokio::test]
 async fn messages_of_the_new_process_are_unchanged() {
+    let mut lines = Lines::new();
+    let (mut successor, packets) = new_process(&mut lines).await;
+    lines.insert(format!("2 after all: {}", packets.receive().await));
+    packets.send("{\"is\":\"yes\"}", None).await;
+    lines.insert(format!("3 after yes: {}", packets.receive().await));
+    packets.send("{\"is\":\"done\"}", None).await;
+    let ended = successor.child.try_wait().expect("a child");
+    assert!(ended.is_none(), "it serves");
+    snapshot("handover_new", &lines);
+}
+
+/// A process that takes over from the test.
+pub(crate) struct NewProcess {
+    pub(crate) child: tokio::process::Child,
+    _folder: TempDir,
+}
+
+/// Starts a process that takes over, and passes it listening sockets. Adds its request to `lines`.
+pub(crate) async fn new_process(lines: &mut Lines) -> (NewProcess, Packets) {
     let folder = TempDir::new().expect("a temporary folder");
     let https = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     https.set_nonblocking(true).expect("a socket");
@@ -149,14 +168,14 @@ async fn messages_of_the_new_process_are_unchanged() {
     let listener = UnixListener::bind(&admin).expect("the folder is writable");
     // Lockgate accepts no admin socket that other users can open.
     fs::set_permissions(&admin, Permissions::from_mode(0o600)).expect("ours");
-    let mut child = successor(folder.path(), &admin);
+    let child = successor(folder.path(), &admin);
 
     let (stream, _) = within("a connection to admin", listener.accept())
         .await
         .expect("the listener is open");
     let mut connection = Wire::backend(stream);
     let head = connection.head().await;
-    let mut lines = Lines::from([format!("1 admin: {}", head.start)]);
+    lines.insert(format!("1 admin: {}", head.start));
     let name = format!("lockgate-contract-{}", std::process::id());
     let offer = socket();
     bind(&offer, &address(&name)).expect("the name is free");
@@ -187,12 +206,11 @@ async fn messages_of_the_new_process_are_unchanged() {
         packets.send(&message, Some(descriptor)).await;
     }
     packets.send("{\"is\":\"all\"}", None).await;
-    lines.insert(format!("2 after all: {}", packets.receive().await));
-    packets.send("{\"is\":\"yes\"}", None).await;
-    lines.insert(format!("3 after yes: {}", packets.receive().await));
-    packets.send("{\"is\":\"done\"}", None).await;
-    assert!(child.try_wait().expect("a child").is_none(), "it serves");
-    snapshot("handover_new", &lines);
+    let process = NewProcess {
+        child,
+        _folder: folder,
+    };
+    (process, packets)
 }
 
 /// Starts a process that takes over from the listener on `admin`.
