@@ -153,7 +153,7 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
         Ok(_) => Ok(bytes),
         Err(error) => Err(match error.kind() {
             ErrorKind::NotFound => FileError::new(
-                format!("there is no file {shown}"),
+                format!("there is no file {}", absolute(path)),
                 "a relative path begins at the folder of the configuration file",
             ),
             ErrorKind::PermissionDenied => FileError::new(
@@ -169,6 +169,15 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
             ),
         }),
     }
+}
+
+/// Returns the path as text, absolute, because the working directory is not always known to the reader.
+fn absolute(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.map_or_else(
+        |_| path.display().to_string(),
+        |path| path.display().to_string(),
+    )
 }
 
 // === impl FileError ===
