@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
+use tracing::info;
 
 /// The directory store. The directory may be absent: it is created by the first write.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ impl DirStore {
     }
 
     fn create_dirs(&self) -> io::Result<()> {
+        let is_new = !self.path.exists();
         if let Some(parent) = self.path.parent() {
             DirBuilder::new()
                 .recursive(true)
@@ -37,7 +39,12 @@ impl DirStore {
                 fs::set_permissions(&self.path, Permissions::from_mode(0o700))
             }
             _ => Ok(()),
+        }?;
+        if is_new {
+            let location = self.path.display();
+            info!(%location, "created the directory of the certificate store (acme.storage)");
         }
+        Ok(())
     }
 
     /// Renames the file only after all of it is on disk, and syncs the directory before it returns.
