@@ -77,6 +77,21 @@ pub struct Server {
 pub struct Drained {
     /// Whether every session ended in time; otherwise the remaining ones are aborted.
     pub clean: bool,
+    /// Whether a second [`Signal::Stop`] ended the shutdown.
+    pub by_signal: bool,
+    /// The number of sessions that are aborted.
+    pub aborted_sessions: u64,
+}
+
+/// How a shutdown ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopEnd {
+    /// Every session, request and connection ended in time.
+    Clean,
+    /// The deadline has passed.
+    Deadline,
+    /// A second stop signal was received.
+    Signal,
 }
 
 // === impl Server ===
@@ -145,6 +160,11 @@ impl Server {
     /// Returns the bound listeners with their actual ports.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         self.listeners.status()
+    }
+
+    /// Returns whether the configuration comes from a file.
+    pub fn has_config_file(&self) -> bool {
+        self.active_config.has_file()
     }
 
     /// Serves until [`Signal::Stop`], and reloads the configuration on [`Signal::Reload`] and when a watched file
@@ -234,8 +254,8 @@ impl Server {
         } else {
             None
         };
-        let clean = match drained {
-            Some(clean) => clean,
+        let end = match drained {
+            Some(end) => end,
             None => {
                 let notify_systemd = !successor;
                 self.stop(notify_systemd, &state, &mut signals, &mut command_queue)
@@ -244,7 +264,11 @@ impl Server {
         };
         admin_tasks.stop();
         admin_tasks.finish(ADMIN_GRACE).await;
-        Drained { clean }
+        Drained {
+            clean: end == StopEnd::Clean,
+            by_signal: end == StopEnd::Signal,
+            aborted_sessions: self.context.metrics.sessions(),
+        }
     }
 
     /// Starts every https and http listener that is not started yet.
@@ -332,6 +356,18 @@ impl Server {
         match &self.acme {
             Some(acme) => acme.renew(host),
             None => Err(RenewalError::NoAcme),
+        }
+    }
+}
+
+// === impl StopEnd ===
+
+impl StopEnd {
+    fn at_deadline(clean: bool) -> StopEnd {
+        if clean {
+            StopEnd::Clean
+        } else {
+            StopEnd::Deadline
         }
     }
 }

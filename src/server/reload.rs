@@ -23,7 +23,7 @@ impl Server {
         systemd::reloading();
         let (outcome, result) = match self.apply().await {
             Ok(Some(message)) => ("applied", Ok(message)),
-            Ok(None) => ("unchanged", Ok("nothing has changed".to_owned())),
+            Ok(None) => ("unchanged", Ok(self.reload_certificates().await)),
             Err(rejected) => {
                 error!("configuration reload rejected; keeping the current one:\n{rejected}");
                 let error = ReloadError::Rejected(rejected.why.clone());
@@ -34,6 +34,31 @@ impl Server {
         self.context.metrics.reload(outcome);
         systemd::ready(&self.listeners.summary());
         result
+    }
+
+    /// Reads the certificate files again, as their watch does. Returns the message for an unchanged configuration: with
+    /// new certificates, and with unusable files, because of which a restart would fail.
+    async fn reload_certificates(&self) -> String {
+        let certificates = self.context.live.snapshot().certificates.clone();
+        let reloaded = certificates.clone();
+        let read = spawn_blocking(move || {
+            let files = reloaded.files().into_iter().collect();
+            reloaded.reload(&files)
+        });
+        let mut lines = vec!["nothing has changed".to_owned()];
+        for change in read.await.unwrap_or_default() {
+            change.log();
+            lines.extend(change.summary());
+        }
+        if lines.len() > 1 {
+            lines[0] = "the configuration has not changed".to_owned();
+        }
+        for (file, error) in certificates.unusable_files() {
+            lines.push(format!(
+                "certificate {file}: {error}; the previous one is served"
+            ));
+        }
+        lines.join("\n")
     }
 
     /// Reloads if the files have changed between startup and the start of the watch.

@@ -8,6 +8,7 @@ use crate::{
     splice::{
         leg::Leg,
         limits::SessionLimits,
+        outcome::Outcome,
         pump::{Pump, READ_BUF_LEN},
         run,
         session::SpliceLegs,
@@ -91,7 +92,7 @@ async fn blocked_direction_holds_one_read_and_releases_it() {
 
 #[test]
 fn session_future_is_small() {
-    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D, fn(&Outcome)) -> F) -> usize {
         size_of::<F>()
     }
     let plain = size::<
