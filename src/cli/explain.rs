@@ -2,15 +2,15 @@
 
 use crate::{
     cli::{
-        args::{ExplainArgs, parse_header},
+        args::{ExplainArgs, parse_header, parse_url},
         cert,
         output::{EX_USAGE, print},
     },
-    config::Config,
+    config::{Config, Diagnostics, RunTarget},
     gateway::Gateway,
     http::explain::{Explanation, WouldForward, WouldRefuse, explain as explain_request},
 };
-use ::http::{Method, Request, Uri, header as field, request::Parts};
+use ::http::{Method, Request, header as field, request::Parts};
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// invalid.
 pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = request(arguments)?;
-    let built = Config::load(&arguments.config).and_then(|config| {
+    let built = configuration(arguments).and_then(|config| {
         let dev = match config.tls.dev_ca {
             // Without the CA the hosts would have no certificate, which is an error unrelated to the request.
             true => cert::peek(arguments.data.data.as_deref()).ok(),
@@ -45,17 +45,25 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Loads the file, or builds the configuration that `run` has with the same flags.
+fn configuration(arguments: &ExplainArgs) -> Result<Config, Diagnostics> {
+    match (&arguments.config, &arguments.to) {
+        (Some(file), _) => Config::load(file),
+        (None, to) => Ok(Config::for_target(RunTarget {
+            to: to.clone().expect("clap requires --config or --to"),
+            hosts: arguments.host.clone(),
+            listen: Vec::new(),
+            origins: arguments.origin.clone(),
+            acme: None,
+        })),
+    }
+}
+
 /// Builds the request as a client would send it over HTTP/1.1.
 fn request(arguments: &ExplainArgs) -> anyhow::Result<Parts> {
     let url = &arguments.url;
-    let uri: Uri = url
-        .parse()
-        .with_context(|| format!("`{url}` is not a URL"))?;
-    let websocket = match uri.scheme_str() {
-        Some("wss" | "ws") => true,
-        Some("https" | "http") => false,
-        _ => bail!("`{url}` does not begin with wss:// or https://"),
-    };
+    let uri = parse_url(url, &["wss", "https", "ws", "http"])?;
+    let websocket = matches!(uri.scheme_str(), Some("wss" | "ws"));
     let (Some(authority), Some(target)) = (uri.authority(), uri.path_and_query()) else {
         bail!("`{url}` has no host");
     };

@@ -10,6 +10,7 @@ pub(crate) mod explain;
 pub(crate) mod output;
 pub(crate) mod probe;
 pub(crate) mod run;
+pub(crate) mod usage;
 
 use crate::{
     cli::{
@@ -19,6 +20,7 @@ use crate::{
     },
     config,
     net::crypto,
+    observe::logging::ErrorChain,
 };
 use std::process::ExitCode;
 
@@ -67,7 +69,7 @@ pub fn main() -> ExitCode {
         CliCommand::Cert(CertCommand::Trust(data)) => cert::trust(&data),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("lockgate: {error:#}");
+        eprintln!("lockgate: {}", ErrorChain(&*error));
         ExitCode::FAILURE
     })
 }

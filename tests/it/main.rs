@@ -11,6 +11,7 @@ mod bad_backends;
 mod bench;
 mod certificates;
 mod close_matrix;
+mod command_line;
 mod compression;
 mod config;
 mod container;
