@@ -69,6 +69,10 @@ struct Relay<C: LegIo, B: LegIo, R: FnOnce(&Outcome)> {
     report: Option<R>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the session is part of its task's allocation; the other variant is short-lived"
+)]
 enum Phase<C, B> {
     Relaying(Splice<C, B>),
     Lingering(Outcome),
