@@ -1,13 +1,16 @@
 //! The command line. Every flag of `run` also reads an environment variable, for use as a sidecar. An empty variable
 //! counts as unset, because compose files and manifests cannot omit one conditionally.
 
-use crate::config::{
-    Access, AcmeDirectory, AdminAddress, BackendSource, Cidr, DurationValue, HostPattern,
-    ListenAddress, Located, LogFormat, LogLevel, MailAddress, OriginPattern, Server,
+use crate::{
+    cli::usage,
+    config::{
+        Access, AcmeDirectory, AdminAddress, BackendSource, Cidr, DurationValue, HostPattern,
+        ListenAddress, Located, LogFormat, LogLevel, MailAddress, OriginPattern, Server,
+    },
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
 use std::{env, ffi::OsString, net::IpAddr, path::PathBuf};
 
 /// A TLS-terminating reverse proxy made for WebSockets.
@@ -119,7 +122,8 @@ pub(crate) struct RunArgs {
         required_unless_present = "config"
     )]
     pub(crate) to: Option<BackendSource>,
-    /// The host name that clients use. Default: any. May be repeated.
+    /// The host name that clients use. Default: any, with a certificate for localhost, 127.0.0.1 and ::1 only. May be
+    /// repeated.
     #[arg(
         long,
         value_name = "NAME",
@@ -226,8 +230,17 @@ pub(crate) struct ExplainArgs {
     /// The URL that a client would request, such as wss://chat.example.com/ws/room; https:// for plain HTTP.
     pub(crate) url: String,
     /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
-    pub(crate) config: PathBuf,
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", conflicts_with_all = ["to", "host", "origin"])]
+    pub(crate) config: Option<PathBuf>,
+    /// Without a file: the backend, as for `run`.
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "config")]
+    pub(crate) to: Option<BackendSource>,
+    /// The host name, as for `run`. May be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) host: Vec<HostPattern>,
+    /// An allowed origin, as for `run`. May be repeated.
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    pub(crate) origin: Vec<OriginPattern>,
     /// A header that the client sends, such as `Origin: https://example.com`. May be repeated.
     #[arg(long, value_name = "NAME: VALUE")]
     pub(crate) header: Vec<String>,
@@ -395,16 +408,18 @@ pub(crate) struct KickArgs {
 impl Arguments {
     /// Reads the command line and the environment.
     pub(crate) fn read() -> Result<Arguments, clap::Error> {
+        let words: Vec<OsString> = env::args_os().collect();
         let command = without_empty_variables(Arguments::command());
-        let matches = command.try_get_matches();
+        let matches = command.clone().try_get_matches_from(&words);
         let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
-        arguments.inspect_err(|error| {
+        arguments.map_err(|error| {
             // clap's message names flags that the user may not have written.
             if error.kind() == ErrorKind::ArgumentConflict {
-                for name in set_variables() {
+                for name in usage::conflicting_variables(&error, &command) {
                     eprintln!("note: {name} is set in the environment and counts as its flag");
                 }
             }
+            usage::explain(error, command, &words)
         })
     }
 }
@@ -439,23 +454,52 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// Returns the names of the set variables of Lockgate.
-fn set_variables() -> impl Iterator<Item = String> {
-    let ours = |(name, value): (OsString, OsString)| {
-        let name = name.into_string().ok()?;
-        (name.starts_with("LOCKGATE_") && !value.is_empty()).then_some(name)
-    };
-    env::vars_os().filter_map(ours)
-}
-
 /// Parses a `--header`, such as "Name: value".
 pub(crate) fn parse_header(line: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
-    let (name, value) = line
-        .split_once(':')
-        .with_context(|| format!("`{line}` is not a header: write it as \"Name: value\""))?;
-    let parsed = name.trim().parse();
-    let name: HeaderName = parsed.with_context(|| format!("`{name}` is not a header name"))?;
-    let value = HeaderValue::from_str(value.trim())
+    let parts = line.split_once(':');
+    let parsed = parts.and_then(|(name, value)| {
+        let name: HeaderName = name.trim().parse().ok()?;
+        Some((name, value.trim()))
+    });
+    let (name, value) = parsed.with_context(|| {
+        format!(
+            "`{line}` is not a header: write NAME: VALUE, such as \"Origin: https://example.com\""
+        )
+    })?;
+    let value = HeaderValue::from_str(value)
         .with_context(|| format!("`{value}` is not a valid header value"))?;
     Ok((name, value))
 }
+
+/// Parses a URL with a host and one of `schemes`. An error proposes the URL with the first of them.
+pub(crate) fn parse_url(text: &str, schemes: &[&str]) -> anyhow::Result<Uri> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let parsed = text.parse::<Uri>().ok().filter(|uri| uri.host().is_some());
+    let is_allowed = scheme.is_some_and(|scheme| schemes.contains(&scheme));
+    if let Some(uri) = parsed.filter(|_| is_allowed) {
+        return Ok(uri);
+    }
+    let fault = if is_allowed {
+        "is not a URL".to_owned()
+    } else {
+        // The first two: the others are not for clients of a TLS port.
+        let schemes: Vec<String> = schemes
+            .iter()
+            .take(2)
+            .map(|scheme| format!("{scheme}://"))
+            .collect();
+        format!("does not begin with {}", schemes.join(" or "))
+    };
+    let proposed = format!("{}://{rest}", schemes[0]);
+    let is_url = !is_allowed
+        && proposed
+            .parse::<Uri>()
+            .is_ok_and(|uri| uri.host().is_some());
+    let proposed = if is_url { &*proposed } else { EXAMPLE_URL };
+    bail!("`{text}` {fault}: write it as {proposed}")
+}
+
+const EXAMPLE_URL: &str = "wss://chat.example.com/ws";

@@ -30,6 +30,9 @@ pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
             if !warnings.list.is_empty() {
                 eprintln!("{warnings}");
             }
+            for (file, problem) in gateway.certificates.date_problems() {
+                eprintln!("warning: certificate {file}: {problem}");
+            }
             let file = arguments.config.display();
             match gateway.router.rules().count() {
                 1 => print(format_args!("{file} is valid: 1 route")),

@@ -9,21 +9,24 @@ use crate::{
         output::{EX_USAGE, print},
     },
     config::{
-        AdminAddress, BackendAddress, BackendSource, Config, Diagnostics, DnsName, HostPattern,
-        Located, Location,
+        AdminAddress, Backend, BackendAddress, BackendSource, Config, Diagnostics, DnsName,
+        HostPattern, Located, Location, Pool,
     },
     gateway::Gateway,
     lifecycle::process,
     net::{
         descriptors::reserved_descriptors,
-        dial::{self, SourceAddrs},
+        dial::{self, DialError, DialedStream, SourceAddrs},
         pem,
         resolver::Resolver,
     },
     observe::logging::ErrorChain,
+    tls::x509,
+    upstream::member,
 };
 use anyhow::Context;
 use futures_util::future::join_all;
+use rustls::pki_types::UnixTime;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +36,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{runtime, time::timeout};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The result of one check.
 #[derive(Debug, Serialize)]
@@ -177,17 +179,19 @@ fn certificates(config: &Config) -> Vec<Finding> {
     files
         .filter_map(|file| {
             let der = pem::read_certificate(file).ok()?;
-            let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-            let left = certificate.validity().time_to_expiration();
-            let days = left.map_or(0, |left| left.whole_days());
-            let until = certificate.validity().not_after;
+            let now = UnixTime::now();
+            let file = file.display().to_string();
+            if let Some(problem) = x509::date_problem(&der, now) {
+                return Some(Finding::new(FindingStatus::Fail, file, problem));
+            }
+            let until = x509::cert_info(&der)?.not_after;
+            let days = until.saturating_sub_unsigned(now.as_secs()) / DAY;
             let state = match days {
-                ..=0 => FindingStatus::Fail,
-                1..RENEWAL_DAYS => FindingStatus::Warn,
+                ..RENEWAL_DAYS => FindingStatus::Warn,
                 _ => FindingStatus::Ok,
             };
-            let seen = format!("valid until {until}; days left: {days}");
-            Some(Finding::new(state, file.display().to_string(), seen))
+            let seen = format!("valid until {}; days left: {days}", x509::date(until));
+            Some(Finding::new(state, file, seen))
         })
         .collect()
 }
@@ -221,22 +225,26 @@ async fn check_network(config: &Config) -> Vec<Finding> {
         findings.push(name(&resolver, host).await);
     }
 
-    let pools = config.pools.values().flat_map(|pool| &pool.backends);
-    let pools = pools.map(|backend| (&backend.address, &backend.sources[..], backend.at));
     let direct = config.routes.iter().filter_map(|route| route.to.as_ref());
-    let direct = direct.map(|to| (&to.value, &[][..], to.at));
-    // A map, so that each combination of address and source addresses is checked once.
-    let backends: BTreeMap<(String, Vec<IpAddr>), &BackendSource> = pools
-        .chain(direct)
-        .map(|(to, from, at)| ((as_written(config, to, at), from.to_vec()), to))
+    let direct: Vec<Pool> = direct.map(Pool::of).collect();
+    let pools = config.pools.values().map(|pool| &pool.value);
+    // A map, so that each combination of address, source addresses and TLS settings is checked once.
+    let backends: BTreeMap<(String, Vec<IpAddr>, String), &Backend> = pools
+        .chain(&direct)
+        .flat_map(|pool| &pool.backends)
+        .map(|backend| {
+            let written = as_written(config, &backend.address, backend.at);
+            let settings = format!("{:?} {:?}", backend.tls, backend.proxy_protocol);
+            ((written, backend.sources.clone(), settings), &backend.value)
+        })
         .collect();
-    for ((written, from), source) in backends {
-        match source {
+    for ((written, ..), backend) in backends {
+        match &backend.address {
             BackendSource::One(address) => {
-                findings.extend(reach(&resolver, &written, address, &from).await);
+                findings.extend(reach(&resolver, &written, address, backend).await);
             }
             BackendSource::Dns(name) => {
-                findings.extend(reach_all(&resolver, &written, name, &from).await);
+                findings.extend(reach_all(&resolver, &written, name, backend).await);
             }
         }
     }
@@ -324,20 +332,20 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
     }
 }
 
-/// Checks that the backend accepts connections from each of `sources`.
+/// Checks that the backend at `address` accepts connections from each of its source addresses.
 async fn reach(
     resolver: &Resolver,
-    backend: &str,
+    written: &str,
     address: &BackendAddress,
-    sources: &[IpAddr],
+    backend: &Backend,
 ) -> Vec<Finding> {
-    let what = format!("backend {backend}");
-    if sources.is_empty() {
-        return vec![reach_from(resolver, what, address, &[]).await];
+    let what = format!("backend {written}");
+    if backend.sources.is_empty() {
+        return vec![reach_from(resolver, what, address, backend, &[]).await];
     }
-    let each = sources.iter().map(async |from| {
+    let each = backend.sources.iter().map(async |from| {
         let what = format!("{what} from {from}");
-        reach_from(resolver, what, address, &[*from]).await
+        reach_from(resolver, what, address, backend, &[*from]).await
     });
     join_all(each).await
 }
@@ -346,16 +354,17 @@ async fn reach_from(
     resolver: &Resolver,
     what: String,
     address: &BackendAddress,
+    backend: &Backend,
     from: &[IpAddr],
 ) -> Finding {
     let sources = SourceAddrs::new(from);
-    let dialled = timeout(
-        CHECK_TIMEOUT,
-        dial::dial(resolver, address.into(), &sources),
-    );
-    match dialled.await {
-        Ok(Ok(_)) => Finding::new(FindingStatus::Ok, what, "accepts connections"),
-        Ok(Err(error)) => Finding::new(FindingStatus::Warn, what, error.to_string()),
+    let connected = timeout(CHECK_TIMEOUT, connect(resolver, address, backend, &sources));
+    match connected.await {
+        Ok(Ok(seen)) => Finding::new(FindingStatus::Ok, what, seen),
+        Ok(Err(error)) => {
+            let seen = ErrorChain(&error).to_string();
+            Finding::new(FindingStatus::Warn, what, seen)
+        }
         Err(_) => Finding::new(
             FindingStatus::Warn,
             what,
@@ -364,12 +373,33 @@ async fn reach_from(
     }
 }
 
+/// Connects as a session would, with the TLS handshake if TLS is used. Returns what was checked.
+async fn connect(
+    resolver: &Resolver,
+    address: &BackendAddress,
+    backend: &Backend,
+    sources: &SourceAddrs,
+) -> Result<&'static str, DialError> {
+    let mut stream = dial::dial(resolver, address.into(), sources).await?;
+    // Errors in the files were reported by the build of the gateway.
+    let Some(Ok(tls)) = member::tls_client_for(backend) else {
+        return Ok("accepts connections");
+    };
+    if let Some(version) = member::proxy_version(backend.proxy_protocol) {
+        stream.write_proxy_header(version, None).await?;
+    }
+    if let DialedStream::Tcp(tcp) = stream {
+        tls.connect_tls(tcp).await?;
+    }
+    Ok("accepts connections, and its certificate is trusted")
+}
+
 /// Checks that the name has addresses in DNS, and that they accept connections.
 async fn reach_all(
     resolver: &Resolver,
     written: &str,
     name: &DnsName,
-    sources: &[IpAddr],
+    backend: &Backend,
 ) -> Vec<Finding> {
     let found = match timeout(CHECK_TIMEOUT, resolver.discover(name.into())).await {
         Ok(Ok(found)) => found,
@@ -392,8 +422,8 @@ async fn reach_all(
     };
     let reached = found.endpoints.iter().map(async |place| {
         let address = BackendAddress::from(place);
-        let backend = format!("{address}, of {written}");
-        reach(resolver, &backend, &address, sources).await
+        let written = format!("{address}, of {written}");
+        reach(resolver, &written, &address, backend).await
     });
     join_all(reached).await.into_iter().flatten().collect()
 }
@@ -406,6 +436,9 @@ const RECOMMENDED_DESCRIPTORS: usize = 4096;
 
 /// The number of days before expiry by which a certificate should have been renewed.
 const RENEWAL_DAYS: i64 = 14;
+
+/// In seconds.
+const DAY: i64 = 24 * 60 * 60;
 
 /// 2026-01-01, in Unix time: no release is older.
 const RELEASE_DATE: Duration = Duration::from_secs(1_767_225_600);

@@ -2,16 +2,16 @@
 
 use crate::{
     cli::{
-        args::{ExplainArgs, parse_header},
+        args::{ExplainArgs, parse_header, parse_url},
         cert,
         files::read_files,
         output::{EX_USAGE, print},
     },
-    config::Config,
+    config::{Config, Diagnostics, RunTarget},
     gateway::Gateway,
     http::explain::{Explanation, WouldForward, WouldRefuse, explain as explain_request},
 };
-use ::http::{Method, Request, Uri, header as field, request::Parts};
+use ::http::{Method, Request, header as field, request::Parts};
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::process::ExitCode;
@@ -25,9 +25,9 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
             "note: a cleartext listener redirects this request; this explains the request over TLS"
         );
     }
-    let (file, data) = (arguments.config.clone(), arguments.data.data.clone());
+    let (config, data) = (configuration(arguments), arguments.data.data.clone());
     let built = read_files(move || {
-        let config = Config::load(&file)?;
+        let config = config()?;
         let dev = match config.tls.dev_ca {
             // Without the CA the hosts would have no certificate, which is an error unrelated to the request.
             true => cert::peek(data.as_deref()).ok(),
@@ -53,17 +53,29 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Returns a function that loads the file, or builds the configuration that `run` has with the same flags.
+fn configuration(
+    arguments: &ExplainArgs,
+) -> impl FnOnce() -> Result<Config, Diagnostics> + Send + 'static {
+    let (file, to) = (arguments.config.clone(), arguments.to.clone());
+    let (hosts, origins) = (arguments.host.clone(), arguments.origin.clone());
+    move || match (file, to) {
+        (Some(file), _) => Config::load(&file),
+        (None, to) => Ok(Config::for_target(RunTarget {
+            to: to.expect("clap requires --config or --to"),
+            hosts,
+            listen: Vec::new(),
+            origins,
+            acme: None,
+        })),
+    }
+}
+
 /// Builds the request as a client would send it over HTTP/1.1.
 fn request(arguments: &ExplainArgs) -> anyhow::Result<Parts> {
     let url = &arguments.url;
-    let uri: Uri = url
-        .parse()
-        .with_context(|| format!("`{url}` is not a URL"))?;
-    let websocket = match uri.scheme_str() {
-        Some("wss" | "ws") => true,
-        Some("https" | "http") => false,
-        _ => bail!("`{url}` does not begin with wss:// or https://"),
-    };
+    let uri = parse_url(url, &["wss", "https", "ws", "http"])?;
+    let websocket = matches!(uri.scheme_str(), Some("wss" | "ws"));
     let (Some(authority), Some(target)) = (uri.authority(), uri.path_and_query()) else {
         bail!("`{url}` has no host");
     };

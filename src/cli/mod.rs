@@ -11,6 +11,7 @@ pub(crate) mod files;
 pub(crate) mod output;
 pub(crate) mod probe;
 pub(crate) mod run;
+pub(crate) mod usage;
 
 use crate::{
     cli::{
@@ -20,6 +21,7 @@ use crate::{
     },
     config,
     net::crypto,
+    observe::logging::ErrorChain,
 };
 use std::process::ExitCode;
 
@@ -68,7 +70,7 @@ pub fn main() -> ExitCode {
         CliCommand::Cert(CertCommand::Trust(data)) => cert::trust(&data),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("lockgate: {error:#}");
+        eprintln!("lockgate: {}", ErrorChain(&*error));
         ExitCode::FAILURE
     })
 }

@@ -7,7 +7,7 @@ use crate::{
         files::read_files,
         output::{EX_USAGE, eprint},
     },
-    config::{self, Acme, Config, Diagnostics, Located, RunTarget},
+    config::{self, Acme, AdminAddress, Config, Diagnostics, Located, RunTarget, Secret},
     gateway::Gateway,
     lifecycle::{
         inherited::Inherited,
@@ -15,14 +15,16 @@ use crate::{
     },
     observe::{access::AccessLog, logging},
     server::{
-        Server,
+        Drained, Server,
         active_config::{ConfigSource, NamedContents},
+        listeners::StartError,
     },
+    tls::certs::LOCAL_NAMES,
 };
 use anyhow::{Context, bail};
 use std::{collections::BTreeSet, env, io, path::Path, process::ExitCode, thread, time::Duration};
 use tokio::runtime::{self, Runtime};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Serves the configuration given by flags or by a file.
 pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
@@ -82,7 +84,14 @@ pub(crate) fn serve(
                 dev,
                 contents,
             };
-            let server = Server::bind(config, gateway, access, source, &mut inherited)?;
+            let admin = config.server.admin.value.clone();
+            let token = config.server.admin_token.clone();
+            let server = match Server::bind(config, gateway, access, source, &mut inherited) {
+                Err(error) if error.is_in_use() && !takeover => {
+                    return Err(address_in_use(error, &admin, &token).await);
+                }
+                bound => bound?,
+            };
             announce(&routes, &server, ca.as_deref());
             on_bound(&server)?;
             // Nothing after this can fail.
@@ -101,13 +110,42 @@ pub(crate) fn serve(
     });
     // Tasks that are still running are not awaited.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    if !drained?.clean {
-        warn!(
-            process = std::process::id(),
-            "shutdown deadline reached; remaining sessions were cut"
-        );
-    }
+    log_end(&drained?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Logs why a shutdown ended before every session and connection had ended.
+fn log_end(drained: &Drained) {
+    let (process, sessions) = (std::process::id(), drained.aborted_sessions);
+    match (drained.by_signal, sessions) {
+        _ if drained.clean => {}
+        (true, 0) => info!(process, "stopped by a second signal"),
+        (true, _) => warn!(
+            process,
+            sessions, "stopped by a second signal; remaining sessions were cut"
+        ),
+        (false, 0) => warn!(
+            process,
+            "shutdown deadline reached; remaining requests and connections were cut"
+        ),
+        (false, _) => warn!(
+            process,
+            sessions, "shutdown deadline reached; remaining sessions were cut"
+        ),
+    }
+}
+
+/// Returns the error for an address that is in use: it names the lockgate that answers on the admin address, if any.
+async fn address_in_use(error: StartError, admin: &AdminAddress, token: &Secret) -> anyhow::Error {
+    match client::running_process(admin, token).await {
+        Some(process) => {
+            anyhow::Error::new(error.with_hint(
+                "a lockgate runs on this machine; stop it, or replace it with --takeover",
+            ))
+            .context(format!("a lockgate runs already ({process})"))
+        }
+        None => error.into(),
+    }
 }
 
 /// Builds the runtime: single-threaded on one core, which avoids cross-thread wake-ups
@@ -170,7 +208,8 @@ fn configure(arguments: RunArgs) -> anyhow::Result<Result<Config, Diagnostics>> 
     Ok(Ok(config))
 }
 
-/// Prints the URLs, and how to trust the development CA. Prints nothing without a development CA.
+/// Prints the URLs, the names of the certificate if any host is served, and how to trust the development CA. Prints
+/// nothing without a development CA.
 fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path>) {
     let Some(ca) = ca else { return };
     let port = https_port(server);
@@ -190,6 +229,17 @@ fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path
     }
     for url in urls {
         eprint(format_args!("  {url}"));
+    }
+    let mut hosts = routes.iter().flat_map(|route| &route.hosts);
+    if hosts.any(|host| *host == config::HostPattern::Any) {
+        let add = match server.has_config_file() {
+            true => "add it to the hosts of a route",
+            false => "add --host NAME",
+        };
+        eprint(format_args!(
+            "  the certificate is for {}; for another name {add}",
+            LOCAL_NAMES.join(", ")
+        ));
     }
     let ca = ca.display();
     eprint(format_args!(

@@ -96,6 +96,12 @@ impl<T> Deref for Located<T> {
     }
 }
 
+impl AsRef<Path> for Located<PathBuf> {
+    fn as_ref(&self) -> &Path {
+        &self.value
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = toml::Spanned::<T>::deserialize(deserializer)?;

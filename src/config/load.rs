@@ -168,8 +168,9 @@ impl<'a> Loader<'a> {
             .iter_mut()
             .flat_map(|tls| &mut tls.value.certificates)
         {
-            certificate.value.cert = folder.join(&certificate.value.cert);
-            certificate.value.key = folder.join(&certificate.value.key);
+            for file in [&mut certificate.value.cert, &mut certificate.value.key] {
+                file.value = folder.join(&file.value);
+            }
         }
         if let Some(tls) = &mut file.tls
             && let Some(client_ca) = &mut tls.value.client_ca

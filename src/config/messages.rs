@@ -278,15 +278,12 @@ pub(crate) fn missing(error: &str) -> Option<&str> {
 
 /// Returns "did you mean …", or a list of all known words.
 pub(crate) fn suggest(word: &str, known: &[&str], what: &str) -> String {
-    let close = known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(word, known), known))
-        .min();
-    match close {
-        Some((distance, known)) if distance <= (word.len() / 3).max(1) => {
-            format!("did you mean `{known}`?")
-        }
-        _ if known.is_empty() => "remove it".to_owned(),
+    // A word may be empty, as the value of a key that is not set.
+    let known: Vec<&str> = known.iter().copied().filter(|it| !it.is_empty()).collect();
+    let distance = |known: &&&str| strsim::damerau_levenshtein(word, known);
+    match known.iter().min_by_key(distance) {
+        Some(known) if is_similar(word, known) => format!("did you mean `{known}`?"),
+        None => "remove it".to_owned(),
         _ => format!(
             "the {what} here are {}",
             known
@@ -296,6 +293,11 @@ pub(crate) fn suggest(word: &str, known: &[&str], what: &str) -> String {
                 .join(", ")
         ),
     }
+}
+
+/// Returns whether `word` is probably a misspelling of `known`.
+pub(crate) fn is_similar(word: &str, known: &str) -> bool {
+    strsim::damerau_levenshtein(word, known) <= (word.len() / 3).max(1)
 }
 
 fn example(key: &str) -> &'static str {
@@ -323,6 +325,9 @@ fn kind(expected: &str) -> String {
         other => other.to_owned(),
     }
 }
+
+/// The hint for a table or key that is repeated.
+pub(crate) const DUPLICATE: &str = "keep one of the two";
 
 /// The hint for a TOML syntax error.
 pub(crate) const SYNTAX: &str =

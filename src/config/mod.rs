@@ -3,6 +3,7 @@
 
 pub(crate) mod check;
 pub(crate) mod diagnostic;
+pub(crate) mod duplicates;
 pub(crate) mod load;
 pub(crate) mod messages;
 pub(crate) mod parse;

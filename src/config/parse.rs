@@ -3,6 +3,7 @@
 
 use crate::config::{
     diagnostic::{Diagnostic, Location, in_source},
+    duplicates::{DUPLICATE, Duplicates},
     messages::{self, shape_errors},
     reference::of_the_file,
     schema::File,
@@ -58,29 +59,50 @@ pub(crate) fn deserialize(
         end: span.end,
     };
     if !errors.is_empty() {
-        let diagnostic = |error: &toml::de::Error| Diagnostic {
-            at: Some(place(error.span().unwrap_or(0..0))),
-            message: error.message().to_owned(),
-            hint: Some(messages::SYNTAX.to_owned()),
+        let span = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+        let repeated = errors.iter().filter(|error| error.message() == DUPLICATE);
+        let duplicates = Duplicates::new(text, repeated.map(span));
+        let diagnostic = |error: &toml::de::Error| {
+            let span = span(error);
+            let (message, hint) = match error.message() {
+                DUPLICATE => {
+                    let name = text.get(span.clone()).unwrap_or_default();
+                    (duplicates.message(name, &span)?, messages::DUPLICATE)
+                }
+                message => (message.to_owned(), messages::SYNTAX),
+            };
+            Some(Diagnostic {
+                at: Some(place(span)),
+                message,
+                hint: Some(hint.to_owned()),
+            })
         };
-        return (
-            File::default(),
-            SourceMap::unread(),
-            errors.iter().take(MAX_PASSES).map(diagnostic).collect(),
-        );
+        let diagnostics = errors.iter().filter_map(diagnostic).take(MAX_PASSES);
+        return (File::default(), SourceMap::unread(), diagnostics.collect());
     }
     let whole = document.span();
     let mut source_map = SourceMap::of(&document, &place);
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     // Removed keys with their tables: these keys must not be reported as missing.
     let mut removed = Vec::new();
+    let mut unexpanded = Vec::new();
     expand_env(document.get_mut(), environment, &mut |span, bad| {
+        unexpanded.push(span.clone());
         diagnostics.push(Diagnostic {
             at: Some(place(span)),
             message: bad.message,
             hint: Some(bad.hint),
         });
     });
+    // The value is unknown, so nothing else is reported about it.
+    for span in unexpanded {
+        if remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
+            && let Some((table, key)) = removed.last()
+        {
+            let table = (*table != whole).then(|| place(table.clone()));
+            source_map.record_removed(table, key, false);
+        }
+    }
     let errors = shape_errors(&document, text, &of_the_file());
     for (span, bad) in errors.into_iter().take(MAX_PASSES) {
         if remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
@@ -110,9 +132,9 @@ pub(crate) fn deserialize(
         let at = Some(place(span.clone()));
         let is_reported = diagnostics.iter().any(|diagnostic| diagnostic.at == at)
             || messages::missing(error.message()).is_some_and(|key| {
-                removed
-                    .iter()
-                    .any(|(table, removed)| *table == span && removed == key)
+                removed.iter().any(|(table, removed)| {
+                    *table == span && (removed == key || messages::is_similar(removed, key))
+                })
             });
         if !is_reported {
             diagnostics.push(diagnostic(at, error.message()));

@@ -147,11 +147,14 @@ impl PendingSession {
             reserved: self.reserved,
         };
         // Boxed because the future would otherwise hold it twice: as captured, and as awaited.
-        let relay = Box::pin(splice::run(legs, self.limits, handle, flow));
-        async move {
-            let end = session_end(&relay.await, opened);
+        let report = move |outcome: &Outcome| {
+            let end = session_end(outcome, opened);
             context.metrics.record_session_end(&end);
             context.access.closed(&record, &end);
+        };
+        let relay = Box::pin(splice::run(legs, self.limits, handle, flow, report));
+        async move {
+            relay.await;
             drop(guards);
         }
     }

@@ -257,6 +257,8 @@ pub struct CertificateStatus {
     pub issuer: Option<String>,
     /// The DNS names and addresses in the certificate.
     pub names: Vec<String>,
+    /// The beginning of its validity, in RFC 3339 format.
+    pub not_before: Option<String>,
     /// The end of its validity, in RFC 3339 format.
     pub not_after: Option<String>,
     /// Whether an ACME order is in progress.

@@ -160,12 +160,25 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
             }
             error => error.hint(),
         };
-        FileError::new(error.to_string(), hint)
+        let message = match &error {
+            ReadError::Missing(path) => format!("there is no file {}", absolute(path)),
+            error => error.to_string(),
+        };
+        FileError::new(message, hint)
     })
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
     fs::read(path, MAX_FILE_LEN)
+}
+
+/// Returns the path as text, absolute, because the working directory is not always known to the reader.
+fn absolute(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.map_or_else(
+        |_| path.display().to_string(),
+        |path| path.display().to_string(),
+    )
 }
 
 // === impl FileError ===

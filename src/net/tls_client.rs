@@ -6,10 +6,11 @@ use crate::net::{
     pem::{self, PemError},
 };
 use rustls::{
-    ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert, pki_types::ServerName,
+    CertificateError, ClientConfig, ConfigBuilder, Error, RootCertStore, client::WantsClientCert,
+    pki_types::ServerName,
 };
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -93,9 +94,15 @@ impl TlsClient {
         stream: S,
     ) -> Result<TlsStream<S>, DialError> {
         let stream = self.connector.connect(self.name.clone(), stream).await;
-        stream.map_err(|source| DialError::Tls {
-            name: self.name.to_str().into_owned(),
-            source,
+        stream.map_err(|source| {
+            let inner = source.get_ref().and_then(|inner| inner.downcast_ref());
+            DialError::Tls {
+                name: self.name.to_str().into_owned(),
+                source: match inner.is_some_and(is_ca_as_leaf) {
+                    true => io::Error::new(source.kind(), CA_AS_LEAF),
+                    false => source,
+                },
+            }
         })
     }
 }
@@ -110,6 +117,21 @@ impl fmt::Debug for TlsClient {
 pub(crate) fn client_config(roots: Arc<RootCertStore>) -> Arc<ClientConfig> {
     Arc::new(config_builder(roots).with_no_client_auth())
 }
+
+/// Returns whether the server presented a certificate that is marked as that of a CA, which rustls refuses.
+pub(crate) fn is_ca_as_leaf(error: &Error) -> bool {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            let cause = other.0.downcast_ref();
+            matches!(cause, Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
+}
+
+/// The message for [`is_ca_as_leaf`].
+pub(crate) const CA_AS_LEAF: &str = "the server's own certificate is marked as a CA (CA:TRUE); issue it with CA:FALSE, \
+     for example by openssl req -x509 … -addext basicConstraints=critical,CA:FALSE";
 
 fn config_builder(roots: Arc<RootCertStore>) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     ClientConfig::builder_with_provider(provider())

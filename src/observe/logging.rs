@@ -77,20 +77,41 @@ fn level_str(level: LogLevel) -> &'static str {
     }
 }
 
-/// An error whose `Display` also prints its sources, separated by ": ".
+/// An error whose `Display` also prints its sources, separated by ": ". A question for the reader, such as "is the
+/// backend running?", follows the cause.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
+        let mut questions = Vec::new();
+        let (mut error, mut separator) = (Some(self.0), "");
+        while let Some(current) = error {
+            error = current.source();
+            let text = current.to_string();
+            match question(&text).filter(|_| error.is_some()) {
+                Some((statement, question)) => {
+                    write!(f, "{separator}{statement}")?;
+                    questions.push(question.to_owned());
+                }
+                None => write!(f, "{separator}{text}")?,
+            }
+            separator = ": ";
+        }
+        for question in questions.iter().rev() {
+            write!(f, "; {question}")?;
         }
         Ok(())
     }
+}
+
+/// Splits an error into its statement and the question at its end, which follows a colon or a semicolon.
+fn question(text: &str) -> Option<(&str, &str)> {
+    if !text.ends_with('?') {
+        return None;
+    }
+    let at = text.rfind(": ").max(text.rfind("; "))?;
+    Some((&text[..at], &text[at + 2..]))
 }
 
 #[cfg(test)]
@@ -179,5 +200,14 @@ mod tests {
         struct Outer(#[source] io::Error);
         let error = Outer(io::Error::other("refused"));
         assert_eq!(ErrorChain(&error).to_string(), "no connection: refused");
+
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot connect to a:1: does it run?")]
+        struct Asking(#[source] Outer);
+        let error = Asking(error);
+        assert_eq!(
+            ErrorChain(&error).to_string(),
+            "cannot connect to a:1: no connection: refused; does it run?"
+        );
     }
 }

@@ -56,7 +56,8 @@ pub(crate) struct ActiveConfig {
 #[derive(Debug)]
 pub(crate) enum BuildOutcome {
     /// The files have not changed.
-    Unchanged,
+    /// With the message for the user.
+    Unchanged(String),
     /// A gateway that can replace the current one.
     Changed(Box<BuiltConfig>),
     /// The current gateway stays.
@@ -99,6 +100,11 @@ impl ActiveConfig {
         }
     }
 
+    /// Returns whether there is a file to read again.
+    pub(crate) fn has_file(&self) -> bool {
+        self.source.load.is_some()
+    }
+
     /// Returns the files to watch.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         match self.source.load {
@@ -127,7 +133,7 @@ impl ActiveConfig {
         let contents = NamedContents::read(&config);
         let unchanged = config.sources == self.config.sources && contents == self.contents;
         if unchanged && self.error.is_none() {
-            return BuildOutcome::Unchanged;
+            return BuildOutcome::Unchanged(UNCHANGED.to_owned());
         }
         // The ACME settings of the startup are in use until a restart: the build reports hosts that they do not cover.
         let configured = std::mem::replace(&mut config.acme, self.startup.acme.clone());
@@ -267,3 +273,6 @@ fn restart_keys(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
 
 /// The limit of a PEM file (`net/pem.rs`); a larger one is an error of the build.
 const MAX_FILE_LEN: u64 = 1 << 20;
+
+/// The message of a reload that has found no change.
+pub(crate) const UNCHANGED: &str = "nothing has changed";

@@ -112,6 +112,23 @@ pub enum StartError {
     Acme(#[from] BadRoots),
 }
 
+// === impl StartError ===
+
+impl StartError {
+    /// Returns whether another socket has the address.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(self, StartError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+
+    /// Replaces the hint.
+    pub(crate) fn with_hint(mut self, text: &'static str) -> Self {
+        if let StartError::Bind { hint, .. } = &mut self {
+            *hint = text;
+        }
+        self
+    }
+}
+
 // === impl Listeners ===
 
 impl Listeners {

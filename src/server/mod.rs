@@ -82,6 +82,21 @@ pub struct Server {
 pub struct Drained {
     /// Whether every session ended in time; otherwise the remaining ones are aborted.
     pub clean: bool,
+    /// Whether a second [`Signal::Stop`] ended the shutdown.
+    pub by_signal: bool,
+    /// The number of sessions that are aborted.
+    pub aborted_sessions: u64,
+}
+
+/// How a shutdown ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopEnd {
+    /// Every session, request and connection ended in time.
+    Clean,
+    /// The deadline has passed.
+    Deadline,
+    /// A second stop signal was received.
+    Signal,
 }
 
 /// Why the server no longer accepts new work.
@@ -172,6 +187,11 @@ impl Server {
         self.listeners.status()
     }
 
+    /// Returns whether the configuration comes from a file.
+    pub fn has_config_file(&self) -> bool {
+        self.active_config.has_file()
+    }
+
     /// Serves until [`Signal::Stop`], and reloads the configuration on [`Signal::Reload`] and when a watched file
     /// changes. On shutdown closes every session with 1001 and returns when all have ended, at the end of
     /// `drain.window`, or on a second [`Signal::Stop`]. After a takeover by another process the close code is
@@ -211,7 +231,11 @@ impl Server {
             }
         }
         if !self.open_acme_hosts(&mut signals).await {
-            return Drained { clean: true };
+            return Drained {
+                clean: true,
+                by_signal: false,
+                aborted_sessions: 0,
+            };
         }
         self.context.tasks.spawn_until(
             self.context.tasks.stop_token(),
@@ -278,8 +302,8 @@ impl Server {
         } else {
             None
         };
-        let clean = match drained {
-            Some(clean) => clean,
+        let end = match drained {
+            Some(end) => end,
             None => {
                 let notify_systemd = end == ServingEnd::Stop;
                 self.stop(notify_systemd, &state, &mut signals, &mut command_queue)
@@ -289,7 +313,11 @@ impl Server {
         admin_tasks.stop();
         admin_tasks.finish(ADMIN_GRACE).await;
         self.context.access.write_omitted();
-        Drained { clean }
+        Drained {
+            clean: end == StopEnd::Clean,
+            by_signal: end == StopEnd::Signal,
+            aborted_sessions: self.context.metrics.sessions(),
+        }
     }
 
     /// Reads the state of the ACME hosts from the store, and manages them. Returns false if a stop signal was received
@@ -438,6 +466,18 @@ async fn completion<F: Future + Unpin>(running: &mut Option<F>) -> F::Output {
     let output = future.await;
     *running = None;
     output
+}
+
+// === impl StopEnd ===
+
+impl StopEnd {
+    fn at_deadline(clean: bool) -> StopEnd {
+        if clean {
+            StopEnd::Clean
+        } else {
+            StopEnd::Deadline
+        }
+    }
 }
 
 /// Commands of the admin API that are queued for the server.

@@ -13,15 +13,22 @@ use crate::{
     registry::SessionTarget,
     server::{
         Server,
-        active_config::{BuildOutcome, BuiltConfig, RejectedConfig},
+        active_config::{BuildOutcome, BuiltConfig, RejectedConfig, UNCHANGED},
         builds::{BuildEvent, BuildRequests, ReloadReply},
         drain::DrainPacing,
         tasks::files::ConfigEvent,
     },
-    tls::acme::OpenedHosts,
+    tls::{acme::OpenedHosts, certs::Certificates},
 };
 use std::sync::Arc;
 use tracing::{error, info, warn};
+
+/// The result of a reload that was not rejected.
+enum Reloaded {
+    Applied(ReloadReport),
+    /// The configuration has not changed; the message for the user.
+    Unchanged(String),
+}
 
 // === impl Server ===
 
@@ -55,7 +62,13 @@ impl Server {
         }
         let before = self.context.live.snapshot();
         let (active_config, acme) = (self.active_config.clone(), self.acme.clone());
-        let build = move || active_config.read(&before, acme.as_deref());
+        let is_ordered = requests.is_ordered;
+        let build = move || match active_config.read(&before, acme.as_deref()) {
+            BuildOutcome::Unchanged(_) if is_ordered => {
+                BuildOutcome::Unchanged(reload_certificates(&before.certificates))
+            }
+            outcome => outcome,
+        };
         self.builds.start(requests, build);
     }
 
@@ -64,8 +77,8 @@ impl Server {
         match event {
             BuildEvent::Finished(outcome, requests) => {
                 let result = match outcome {
-                    BuildOutcome::Unchanged => Ok(None),
-                    BuildOutcome::Changed(built) => self.apply(*built).map(Some),
+                    BuildOutcome::Unchanged(message) => Ok(Reloaded::Unchanged(message)),
+                    BuildOutcome::Changed(built) => self.apply(*built).map(Reloaded::Applied),
                     BuildOutcome::Rejected(rejected) => Err(rejected),
                 };
                 self.report(result, requests);
@@ -91,22 +104,18 @@ impl Server {
         }
     }
 
-    /// Records and logs the result of a build; `Ok(None)`: the files have not changed.
-    fn report(
-        &mut self,
-        result: Result<Option<ReloadReport>, RejectedConfig>,
-        requests: BuildRequests,
-    ) {
+    /// Records and logs the result of a build.
+    fn report(&mut self, result: Result<Reloaded, RejectedConfig>, requests: BuildRequests) {
         let is_known = match &result {
-            Ok(changed) => changed.is_none(),
+            Ok(reloaded) => matches!(reloaded, Reloaded::Unchanged(_)),
             Err(rejected) => self.active_config.has_error(&rejected.why),
         };
         if is_known && !requests.is_ordered {
             return;
         }
         let (outcome, result) = match result {
-            Ok(Some(report)) => ("applied", Ok(report.to_string())),
-            Ok(None) => ("unchanged", Ok("nothing has changed".to_owned())),
+            Ok(Reloaded::Applied(report)) => ("applied", Ok(report.to_string())),
+            Ok(Reloaded::Unchanged(message)) => ("unchanged", Ok(message)),
             Err(rejected) => {
                 error!("configuration reload rejected; keeping the current one:\n{rejected}");
                 let error = ReloadError::Rejected(rejected.why.clone());
@@ -186,4 +195,24 @@ impl Server {
             restart_keys,
         })
     }
+}
+
+/// Reads the certificate files again, as their watch does. Returns the message for an unchanged configuration: with new
+/// certificates, and with unusable files, because of which a restart would fail. Blocks.
+fn reload_certificates(certificates: &Certificates) -> String {
+    let changes = certificates.reload(&certificates.files().into_iter().collect());
+    let mut lines = vec![UNCHANGED.to_owned()];
+    for change in changes {
+        change.log();
+        lines.extend(change.summary());
+    }
+    if lines.len() > 1 {
+        lines[0] = "the configuration has not changed".to_owned();
+    }
+    for (file, error) in certificates.unusable_files() {
+        lines.push(format!(
+            "certificate {file}: {error}; the previous one is served"
+        ));
+    }
+    lines.join("\n")
 }

@@ -9,7 +9,7 @@ use crate::{
         systemd,
     },
     proto::frame::GOING_AWAY,
-    server::{Server, drain::DrainPacing, takeover},
+    server::{Server, StopEnd, drain::DrainPacing, takeover},
 };
 use std::{pin::pin, process::id, time::Duration};
 use tokio::{
@@ -21,7 +21,7 @@ use tracing::info;
 // === impl Server ===
 
 impl Server {
-    /// Shuts down and returns whether every session ended within the window. `notify_systemd`: the service ends with
+    /// Shuts down and returns how the shutdown ended. `notify_systemd`: the service ends with
     /// this process, because no other process has taken over.
     pub(crate) async fn stop(
         &mut self,
@@ -29,7 +29,7 @@ impl Server {
         state: &watch::Sender<ServerState>,
         signals: &mut impl AsyncFnMut() -> Signal,
         command_queue: &mut mpsc::Receiver<Command>,
-    ) -> bool {
+    ) -> StopEnd {
         let start = Instant::now();
         let sessions = self.context.metrics.sessions();
         info!(
@@ -46,7 +46,7 @@ impl Server {
             tokio::select! {
                 biased;
                 () = &mut grace => break,
-                signal = signals() => if signal == Signal::Stop { return false },
+                signal = signals() => if signal == Signal::Stop { return StopEnd::Signal },
                 Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining),
                 // A takeover can still complete: the listeners are open until the end of the grace period.
                 served = self.handover.served() => drop(takeover::complete(&self.context, served)),
@@ -75,21 +75,21 @@ impl Server {
                     if clean {
                         info!(process = id(), "stopped: every session has ended");
                     }
-                    return clean;
+                    return StopEnd::at_deadline(clean);
                 }
-                signal = signals() => if signal == Signal::Stop { return false },
+                signal = signals() => if signal == Signal::Stop { return StopEnd::Signal },
                 Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining),
             }
         }
     }
 
     /// Closes all sessions with `drain.code`, spread over `drain.window`, or over more if `drain.max_rate` requires it.
-    /// Returns whether all connections and sessions ended in time; `None`: [`Signal::Stop`] was received before.
+    /// Returns how the drain ended; `None`: [`Signal::Stop`] was received before.
     pub(crate) async fn drain_after_handover(
         &mut self,
         signals: &mut impl AsyncFnMut() -> Signal,
         command_queue: &mut mpsc::Receiver<Command>,
-    ) -> Option<bool> {
+    ) -> Option<StopEnd> {
         let tasks = self.context.tasks.clone();
         tasks.stop();
         self.listeners.close();
@@ -111,7 +111,7 @@ impl Server {
                     if clean {
                         info!(process = id(), "every session has ended; exiting after the takeover");
                     }
-                    return Some(clean);
+                    return Some(StopEnd::at_deadline(clean));
                 }
                 signal = signals() => if signal == Signal::Stop { return None },
                 // A client may have connected to the admin listener before it was passed on.

@@ -29,24 +29,87 @@ use crate::{
         session::{Splice, SpliceLegs},
     },
 };
-use std::{future::poll_fn, sync::Arc};
-use tokio::sync::watch;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::{sync::watch, time::Instant};
 
 /// Relays frames between the legs until both have finished, then performs a lingering close: close_notify, FIN, and
 /// a short time in which input is discarded, because a reset would destroy a Close in flight (RFC 6455 §7.1.1).
+///
+/// Calls `report` once with the outcome: at the end, or when the future is dropped, as at the end of the process.
 pub fn run<C: LegIo, B: LegIo>(
     legs: SpliceLegs<C, B>,
     limits: watch::Receiver<SessionLimits>,
     handle: SessionHandle,
     metrics: Arc<SessionMetrics>,
+    report: impl FnOnce(&Outcome),
 ) -> impl Future<Output = Outcome> {
     // Created outside the future, which would otherwise hold the legs twice: as arguments and in the session.
-    let mut session = Splice::new(legs, limits, handle, metrics);
+    let mut relay = Relay {
+        phase: Phase::Relaying(Splice::new(legs, limits, handle, metrics)),
+        report: Some(report),
+    };
     async move {
-        let outcome = poll_fn(|cx| session.poll(cx)).await;
-        // Boxed: the lingering close is short-lived and would otherwise be part of every idle session's memory.
-        Box::pin(linger_both(session)).await;
+        let outcome = poll_fn(|cx| relay.poll(cx)).await;
+        if let Some(lingering) = relay.linger(outcome) {
+            lingering.await;
+        }
+        drop(relay);
         outcome
+    }
+}
+
+/// A session that reports its outcome on drop.
+struct Relay<C: LegIo, B: LegIo, R: FnOnce(&Outcome)> {
+    phase: Phase<C, B>,
+    report: Option<R>,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the session is part of its task's allocation; the other variant is short-lived"
+)]
+enum Phase<C, B> {
+    Relaying(Splice<C, B>),
+    Lingering(Outcome),
+}
+
+// === impl Relay ===
+
+impl<C: LegIo, B: LegIo, R: FnOnce(&Outcome)> Relay<C, B, R> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match &mut self.phase {
+            Phase::Relaying(session) => session.poll(cx),
+            Phase::Lingering(outcome) => Poll::Ready(*outcome),
+        }
+    }
+
+    /// Ends relaying, and returns the lingering close. It is boxed here, because the future of the session would
+    /// otherwise hold the session twice, and because it is short-lived.
+    fn linger(
+        &mut self,
+        outcome: Outcome,
+    ) -> Option<Pin<Box<impl Future<Output = ()> + use<C, B, R>>>> {
+        match std::mem::replace(&mut self.phase, Phase::Lingering(outcome)) {
+            Phase::Relaying(session) => Some(Box::pin(linger_both(session))),
+            Phase::Lingering(_) => None,
+        }
+    }
+}
+
+impl<C: LegIo, B: LegIo, R: FnOnce(&Outcome)> Drop for Relay<C, B, R> {
+    fn drop(&mut self) {
+        let outcome = match &self.phase {
+            Phase::Relaying(session) => session.outcome(Instant::now()),
+            Phase::Lingering(outcome) => *outcome,
+        };
+        if let Some(report) = self.report.take() {
+            report(&outcome);
+        }
     }
 }
 

@@ -211,7 +211,8 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             .poll(cx, &mut self.backend, &mut self.client, &self.limits, now);
     }
 
-    fn outcome(&self, now: Instant) -> Outcome {
+    /// Returns the outcome of a session that ends now.
+    pub(crate) fn outcome(&self, now: Instant) -> Outcome {
         let (by, why, code) = match &self.closing {
             Some(closing) => (closing.by, closing.why, closing.code),
             None => (Initiator::Lockgate, EndReason::Ordered, None),

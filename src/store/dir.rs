@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
+use tracing::info;
 
 /// The directory store. The directory may be absent: it is created by the first write.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ impl DirStore {
     }
 
     fn create_dirs(&self) -> io::Result<()> {
+        let is_new = !self.path.exists();
         if let Some(parent) = self.path.parent() {
             DirBuilder::new()
                 .recursive(true)
@@ -41,6 +43,10 @@ impl DirStore {
                 fs::set_permissions(&self.path, Permissions::from_mode(0o700))?;
             }
             _ => {}
+        }
+        if is_new {
+            let location = self.path.display();
+            info!(%location, "created the directory of the certificate store (acme.storage)");
         }
         self.check_owner()
     }

@@ -3,12 +3,12 @@
 //! `net/pem.rs` reads a file; `certs/reload.rs` reads a pair again after a change.
 
 use crate::{
-    config::{CertificateFiles, Diagnostic, Located},
+    config::{CertificateFiles, Diagnostic, Located, Location},
     net::{
         crypto::provider,
         pem::{self, FileError},
     },
-    tls::x509::{Validity, names, validity},
+    tls::x509::{CertInfo, Validity, cert_info, date, names, validity},
 };
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
@@ -30,16 +30,17 @@ pub(crate) fn read(
     entry: &Located<CertificateFiles>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<CertKeyPair> {
-    let mut report = |error: FileError| {
+    let mut report = |at: Option<Location>, error: FileError| {
         diagnostics.push(Diagnostic {
-            at: entry.at,
+            at: at.or(entry.at),
             message: error.message,
             hint: Some(error.hint),
         });
     };
-    let chain = pem::load_chain(&entry.cert).map_err(&mut report);
-    let key = pem::load_key(&entry.key).map_err(&mut report);
-    pair(entry, chain.ok()?, key.ok()?).map_err(report).ok()
+    let chain = pem::load_chain(&entry.cert).map_err(|error| report(entry.cert.at, error));
+    let key = pem::load_key(&entry.key).map_err(|error| report(entry.key.at, error));
+    let pair = pair(entry, chain.ok()?, key.ok()?);
+    pair.map_err(|error| report(None, error)).ok()
 }
 
 /// Logs a warning for a pair that can be served but is unusual.
@@ -50,12 +51,15 @@ pub(crate) fn warn_about_cert(entry: &CertificateFiles, pair: &CertKeyPair) {
         warn!(file = %key, "every user can read this private key; set its mode to 640 or 600");
     }
     let leaf = pair.key.cert.first();
+    let shown = |time: fn(CertInfo) -> i64| leaf.and_then(cert_info).map(time).map(date);
     match leaf.map(|leaf| validity(leaf, UnixTime::now())) {
         Some(Ok(Validity::Expired)) => {
-            warn!(file = %cert, "this certificate has expired; clients reject it")
+            let not_after = shown(|info| info.not_after);
+            warn!(file = %cert, not_after, "this certificate has expired; clients reject it")
         }
         Some(Ok(Validity::NotYet)) => {
-            warn!(file = %cert, "this certificate is not valid yet; is the clock right?")
+            let not_before = shown(|info| info.not_before);
+            warn!(file = %cert, not_before, "this certificate is not valid yet; is the clock right?")
         }
         // No warning for a CA: self-signed certificates are often marked as one, and most clients accept that.
         _ => {}

@@ -43,7 +43,9 @@ pub enum DevCaError {
     #[error("there is no folder for the development CA: set LOCKGATE_DATA to one")]
     NoFolder,
     /// The files could not be written.
-    #[error("cannot create the development CA in {path}")]
+    #[error(
+        "cannot create the development CA in {path}: is that the right folder (LOCKGATE_DATA, --data), and may this user write to it?"
+    )]
     Write {
         /// The path of the file or folder.
         path: PathBuf,
@@ -52,7 +54,9 @@ pub enum DevCaError {
         source: io::Error,
     },
     /// The files exist but cannot be read.
-    #[error("cannot read {path} of the development CA")]
+    #[error(
+        "cannot read {path} of the development CA: is that the right folder (LOCKGATE_DATA, --data), and may this user read it?"
+    )]
     Read {
         /// The path of the file or folder.
         path: PathBuf,

@@ -84,8 +84,8 @@ impl Pki {
     pub(crate) fn entry(&self, cert: &str, key: &str) -> Located<CertificateFiles> {
         Located {
             value: CertificateFiles {
-                cert: self.path(cert),
-                key: self.path(key),
+                cert: Located::nowhere(self.path(cert)),
+                key: Located::nowhere(self.path(key)),
             },
             at: LOCATION,
         }

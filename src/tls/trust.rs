@@ -11,10 +11,14 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TrustError {
     /// The user is not root.
-    #[error("only root can change the system's trust store; run:\n  {commands}")]
+    #[error(
+        "only root can change the system's trust store; run:\n  {commands}\nto undo it later:\n  {undo}"
+    )]
     NotRoot {
         /// The commands to run, with sudo.
         commands: String,
+        /// The commands that undo it, with sudo.
+        undo: String,
     },
     /// The system's trust store is unknown.
     #[error("the trust store of this system is unknown: add the certificate to it by hand")]
@@ -75,6 +79,12 @@ Node
   NODE_EXTRA_CA_CERTS={ca} node client.js
 curl
   curl --cacert {ca} https://localhost:8443/
+
+To undo it
+  Debian, Ubuntu, Alpine: remove the copied file, then sudo update-ca-certificates --fresh
+  Fedora, RHEL: remove the copied file, then sudo update-ca-trust
+  macOS: delete the CA in Keychain Access, System; Windows: in certmgr.msc
+  Chromium, Chrome, Firefox: the same certutil command with -D -n {FILE} instead of -A and what follows it
 "
     )
 }
@@ -89,6 +99,7 @@ pub(crate) fn trust(ca: &Path) -> Result<String, TrustError> {
     if !rustix::process::geteuid().is_root() {
         return Err(TrustError::NotRoot {
             commands: store.commands(ca),
+            undo: store.undo("sudo "),
         });
     }
     store.add(ca)
@@ -172,16 +183,26 @@ impl TrustStore {
         }
         Ok(match &self.copy_to {
             Some(file) => format!(
-                "copied the CA to {file} and ran {shown}; to undo it: rm {file} && {shown}{fresh}",
-                file = file.display(),
-                fresh = if shown.contains("certificates") {
-                    " --fresh"
-                } else {
-                    ""
-                }
+                "copied the CA to {} and ran {shown}; to undo it: {}",
+                file.display(),
+                self.undo("")
             ),
-            None => format!("ran {shown}; to undo it: Keychain Access, System, delete the CA"),
+            None => format!("ran {shown}; to undo it: {}", self.undo("")),
         })
+    }
+
+    /// Returns the commands that remove the CA, each after `prefix`.
+    fn undo(&self, prefix: &str) -> String {
+        let command = self.command.join(" ");
+        let fresh = if command.contains("certificates") {
+            " --fresh"
+        } else {
+            ""
+        };
+        match &self.copy_to {
+            Some(file) => format!("{prefix}rm {} && {prefix}{command}{fresh}", quoted(file)),
+            None => "Keychain Access, System, delete the CA".to_owned(),
+        }
     }
 }
 

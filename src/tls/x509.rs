@@ -36,6 +36,19 @@ pub(crate) fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Resul
     }
 }
 
+/// Returns why a certificate is not valid at `now` according to its dates, with the remedy; `None` if it is valid.
+pub(crate) fn date_problem(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
+    let info = cert_info(certificate)?;
+    match validity(certificate, now) {
+        Ok(Validity::Expired) => Some(format!("expired on {}; renew it", date(info.not_after))),
+        Ok(Validity::NotYet) => Some(format!(
+            "not valid before {}; is the clock right?",
+            date(info.not_before)
+        )),
+        _ => None,
+    }
+}
+
 /// Returns true if the certificate may sign others (RFC 5280 §4.2.1.9).
 pub(crate) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())

@@ -9,7 +9,7 @@ use crate::{
         dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
         resolver::Resolver,
         subnet::PackedSubnet,
-        tls_client::{TlsClient, TlsClientFiles},
+        tls_client::{BadTlsClient, TlsClient, TlsClientFiles},
     },
     observe::logging::ErrorChain,
     proto::proxy_header,
@@ -167,11 +167,7 @@ impl MemberConfig {
             limits: LoadLimits::new(backend.max_sessions, pool.admission.handshakes),
             passive: pool.passive,
             tls: tls_client(backend, diagnostics),
-            proxy_header: match backend.proxy_protocol {
-                BackendProxyProtocol::Off => None,
-                BackendProxyProtocol::V1 => Some(proxy_header::ProxyVersion::V1),
-                BackendProxyProtocol::V2 => Some(proxy_header::ProxyVersion::V2),
-            },
+            proxy_header: proxy_version(backend.proxy_protocol),
             sources: SourceAddrs::new(&backend.sources),
             reuses_connections: backend.reuse == Reuse::On,
             resolve: backend.resolve.0,
@@ -219,18 +215,7 @@ fn tls_client(
     backend: &config::Located<config::Backend>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<TlsClient> {
-    let BackendSource::One(BackendAddress::Tcp { host, .. }) = &backend.address else {
-        return None;
-    };
-    if !backend.address.has_tls() {
-        return None;
-    }
-    let tls = &backend.tls;
-    let client = TlsClient::build(TlsClientFiles {
-        server_name: tls.server_name.as_deref().unwrap_or(host),
-        ca: tls.ca.as_deref(),
-        client_cert: tls.cert.as_deref().zip(tls.key.as_deref()),
-    });
+    let client = tls_client_for(backend)?;
     client
         .map_err(|error| {
             diagnostics.push(Diagnostic {
@@ -240,6 +225,30 @@ fn tls_client(
             });
         })
         .ok()
+}
+
+/// Returns the version of the PROXY header; `None`: none is sent.
+pub(crate) fn proxy_version(protocol: BackendProxyProtocol) -> Option<proxy_header::ProxyVersion> {
+    match protocol {
+        BackendProxyProtocol::Off => None,
+        BackendProxyProtocol::V1 => Some(proxy_header::ProxyVersion::V1),
+        BackendProxyProtocol::V2 => Some(proxy_header::ProxyVersion::V2),
+    }
+}
+
+/// Builds the TLS settings for the address of `backend`; `None` without TLS.
+pub(crate) fn tls_client_for(backend: &config::Backend) -> Option<Result<TlsClient, BadTlsClient>> {
+    let BackendSource::One(BackendAddress::Tcp { host, .. }) = &backend.address else {
+        return None;
+    };
+    let tls = &backend.tls;
+    backend.address.has_tls().then(|| {
+        TlsClient::build(TlsClientFiles {
+            server_name: tls.server_name.as_deref().unwrap_or(host),
+            ca: tls.ca.as_deref(),
+            client_cert: tls.cert.as_deref().zip(tls.key.as_deref()),
+        })
+    })
 }
 
 impl<'a> From<&'a BackendAddress> for DialAddress<'a> {

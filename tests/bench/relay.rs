@@ -133,7 +133,7 @@ fn session(
     };
     let handle = Arc::<SessionRegistry>::default().register(target, record);
     let flow = Metrics::new().live_sessions().clone();
-    let spliced = Box::pin(run(legs, route.limits.subscribe(), handle, flow));
+    let spliced = Box::pin(run(legs, route.limits.subscribe(), handle, flow, |_| {}));
     async move {
         let outcome = spliced.await;
         Some([outcome.from_client.messages, outcome.from_backend.messages])

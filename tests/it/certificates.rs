@@ -149,6 +149,75 @@ async fn invalid_pair_is_reported_and_the_last_valid_one_served() {
     assert_eq!(fixture.kept().len(), 2, "each state once");
 }
 
+#[tokio::test]
+async fn reload_reports_an_unusable_pair_as_long_as_it_lasts() {
+    let fixture = Fixture::new(|dir, pair| {
+        pair.write(dir, "cert.pem", "key.pem");
+        ("cert.pem", "key.pem")
+    })
+    .await;
+    let pair = fixture.pair();
+    fs::write(fixture.dir().join("cert.pem"), &pair.cert).unwrap();
+    for _ in 0..2 {
+        let (succeeded, text) = fixture.lockgate.command(&["reload"]).await;
+        assert!(succeeded, "{text}");
+        for part in ["cert.pem", "does not belong", "previous one"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    assert_eq!(fixture.kept().len(), 1, "logged once");
+    fs::write(fixture.dir().join("key.pem"), &pair.key).unwrap();
+    let (_, text) = fixture.lockgate.command(&["reload"]).await;
+    assert!(!text.contains("previous one"), "{text}");
+    assert_eq!(fixture.served().await, pair.der);
+}
+
+#[tokio::test]
+async fn expired_and_future_certificates_are_reported_with_their_dates() {
+    let folder = TempDir::new().expect("a temporary folder");
+    for (year, (from, until), text) in [
+        (2001, ("2000", "2001"), "expired"),
+        (2999, ("2999", "3000"), "not valid before"),
+    ] {
+        let key = KeyPair::generate().expect("random bytes");
+        let mut params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
+        let date = |year: &str| rcgen::date_time_ymd(year.parse().expect("a year"), 1, 1);
+        (params.not_before, params.not_after) = (date(from), date(until));
+        let cert = params.self_signed(&key).expect("a certificate");
+        let config = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\nadmin = \"off\"\n\
+             [tls]\ncertificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]\n\
+             [[routes]]\nhosts = [\"a.test\"]\nto = \"ws://127.0.0.1:1\"\n";
+        for (file, text) in [
+            ("cert.pem", cert.pem()),
+            ("key.pem", key.serialize_pem()),
+            ("lockgate.toml", config.to_owned()),
+        ] {
+            fs::write(folder.path().join(file), text).expect("ours");
+        }
+        let has_report = |output: &str| {
+            let mut lines = output.lines().filter(|line| line.contains("cert.pem"));
+            lines.any(|line| line.contains(text) && line.contains(&year.to_string()))
+        };
+        for command in ["check", "doctor"] {
+            let arguments = [command, "--config", "lockgate.toml"];
+            let output = Lockgate::run(folder.path(), &arguments).await;
+            let printed = [output.stdout, output.stderr].concat();
+            let printed = String::from_utf8_lossy(&printed);
+            assert!(has_report(&printed), "{command}: {printed}");
+        }
+        let lockgate = Lockgate::with_file(&config.replace(
+            "\"cert.pem\", key = \"key.pem\"",
+            &format!(
+                "\"{dir}/cert.pem\", key = \"{dir}/key.pem\"",
+                dir = folder.path().display()
+            ),
+        ));
+        let lockgate = lockgate.start().await;
+        let (_, list) = lockgate.command(&["cert", "list"]).await;
+        assert!(list.contains(text), "{list}");
+    }
+}
+
 /// A Lockgate with certificate files, and sessions through it.
 struct Fixture {
     files: TempDir,

@@ -201,6 +201,29 @@ fn sorted(fields: impl Iterator<Item = (String, String)>) -> Vec<(String, String
     fields
 }
 
+#[tokio::test]
+async fn explain_accepts_the_flags_of_run() {
+    let folder = TempDir::new().expect("a folder");
+    let flags = [
+        "--to",
+        "ws://127.0.0.1:8765",
+        "--host",
+        "a.test",
+        "--origin",
+        "https://b.test",
+    ];
+    for (origin, code, text) in [
+        ("Origin: https://b.test", 0, "ws://127.0.0.1:8765"),
+        ("Origin: https://c.test", 1, "origin"),
+    ] {
+        let request = ["explain", "wss://a.test/ws", "--header", origin];
+        let output = Lockgate::run(folder.path(), &[&request[..], &flags].concat()).await;
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(printed.contains(text), "{printed}");
+    }
+}
+
 async fn explain(arguments: &[&str]) -> (Option<i32>, Value) {
     let folder = TempDir::new().expect("a folder");
     std::fs::write(folder.path().join("lockgate.toml"), CONFIG).expect("writable");

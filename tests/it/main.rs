@@ -17,6 +17,7 @@ mod certificates;
 mod check_warnings;
 mod client_limits;
 mod close_matrix;
+mod command_line;
 mod compression;
 mod config;
 mod connection_ends;

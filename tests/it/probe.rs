@@ -144,6 +144,61 @@ async fn doctor_checks_ports_names_backends_and_certificates() {
     assert_eq!(state(&format!("{echo} from 192.0.2.9")), "warn");
 }
 
+#[tokio::test]
+async fn doctor_performs_the_tls_handshake_with_a_backend() {
+    let folder = TempDir::new().expect("a folder");
+    let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let plain = plain.expect("a free port");
+    let echo = plain.local_addr().expect("it has one");
+    // A server without TLS closes the connection after a ClientHello.
+    tokio::spawn(async move { while plain.accept().await.is_ok() {} });
+    let config = format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\nadmin = \"off\"\n[tls]\ndev_ca = true\n\
+         [[routes]]\nhosts = [\"localhost\"]\nto = \"wss://{echo}\"\n"
+    );
+    std::fs::write(folder.path().join("lockgate.toml"), config).expect("writable");
+    let arguments = ["doctor", "--json", "--config", "lockgate.toml"];
+    let (_, findings) = parse_output(&Lockgate::run(folder.path(), &arguments).await);
+    let mut all = findings.as_array().expect("a list").iter();
+    let backend = all.find(|finding| finding["what"].to_string().contains("wss://"));
+    let backend = backend.unwrap_or_else(|| panic!("no backend in {findings}"));
+    assert_eq!(backend["state"], "warn", "{backend}");
+    assert!(backend["seen"].to_string().contains("TLS"), "{backend}");
+}
+
+#[tokio::test]
+async fn probe_explains_a_ca_as_server_certificate_and_a_missing_name() {
+    let folder = TempDir::new().expect("a folder");
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("random bytes");
+    let cert = params.self_signed(&key).expect("a certificate").pem();
+    let (cert_file, key_file) = (folder.path().join("ca.crt"), folder.path().join("ca.key"));
+    std::fs::write(&cert_file, cert).expect("writable");
+    std::fs::write(&key_file, key.serialize_pem()).expect("writable");
+    let config = format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n\
+         [tls]\ncertificates = [{{ cert = {cert_file:?}, key = {key_file:?} }}]\n\
+         [[routes]]\nhosts = [\"localhost\"]\nto = \"ws://{}\"\n",
+        Backend::echo().await
+    );
+    let lockgate = Lockgate::with_file(&config).start().await;
+    let port = lockgate.https.port();
+    let ca = cert_file.display().to_string();
+    for (host, text) in [("localhost", "CA:FALSE"), ("127.0.0.1", "tls.default")] {
+        let url = format!("wss://{host}:{port}/");
+        let arguments = ["probe", "--json", "--ca", &ca, &url];
+        let (code, seen) = parse_output(&Lockgate::run(folder.path(), &arguments).await);
+        assert_eq!(code, Some(1), "{seen}");
+        let failed = seen["failed"].as_str().expect("a text");
+        assert!(
+            failed.starts_with("TLS") && failed.contains(text),
+            "{failed}"
+        );
+        assert!(!failed.contains("OtherError"), "{failed}");
+    }
+}
+
 async fn probe(lockgate: &Lockgate, path: &str, flags: &[&str]) -> (Option<i32>, Value) {
     let folder = TempDir::new().expect("a folder");
     let url = format!("wss://localhost:{}{path}", lockgate.https.port());

@@ -173,8 +173,8 @@ async fn kick_by_route_closes_only_matching_sessions() {
     assert_eq!(two.text().await, "still here");
 
     for (flags, expected) in [
-        (&[][..], "select sessions by"),
-        (&["--all", "--route", "two"], "not both"),
+        (&[][..], "--longer-than"),
+        (&["--all", "--route", "two"], "leave out --all"),
         (&["--all", "--code", "1006"], "RFC 6455 §7.4"),
         (&["--all", "--code", "5000"], "RFC 6455 §7.4"),
         (&["--all", "--reason", &"x".repeat(124)], "room for 123"),

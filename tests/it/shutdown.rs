@@ -1,7 +1,8 @@
 //! SIGTERM and SIGINT: sessions end with 1001, the process with 0; a second one ends both at once.
 
-use crate::harness::{Backend, Frame, Lockgate};
+use crate::harness::{Backend, Frame, Lockgate, eventually};
 use rustix::process::Signal;
+use serde_json::Value;
 
 #[tokio::test]
 async fn sigterm_and_sigint_close_sessions_with_1001_and_exit_with_0() {
@@ -37,6 +38,57 @@ async fn second_signal_exits_without_waiting_for_peers() {
     assert!(server.frame().await.is_close());
     lockgate.terminate();
     assert_eq!(lockgate.exit().await, Some(0));
+    let record = lockgate.closed().await;
+    assert_eq!(
+        (&record["code"], &record["why"]),
+        (&1001.into(), &"ordered".into()),
+        "{record}"
+    );
+    let warnings = lockgate.log("WARN");
+    assert!(
+        warnings
+            .iter()
+            .any(|line| line["message"].to_string().contains("second signal")
+                && line["sessions"] == 1),
+        "{warnings:?}"
+    );
+    let has_deadline = |line: &Value| line["message"].to_string().contains("deadline");
+    assert!(!warnings.iter().any(has_deadline), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn second_signal_without_sessions_logs_no_warning() {
+    let setup = Lockgate::to(Backend::echo().await);
+    let setup = setup.with("[drain]\naccept_grace = \"10m\"\nwindow = \"20m\"");
+    let mut lockgate = setup.start().await;
+    lockgate.terminate();
+    eventually("the shutdown begins", async || {
+        let lines = lockgate.log("INFO");
+        let is_stop = |line: &Value| line["message"].to_string().contains("stopping");
+        lines.iter().any(is_stop)
+    })
+    .await;
+    lockgate.terminate();
+    assert_eq!(lockgate.exit().await, Some(0));
+    let warnings = lockgate.log("WARN");
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn session_cut_at_the_deadline_has_a_close_record() {
+    let backend = Backend::listen().await;
+    let setup = Lockgate::to(backend.address).with("session = { close_timeout = \"10m\" }");
+    let mut lockgate = setup.with("[drain]\nwindow = \"1s\"").start().await;
+    let (mut client, _server, _) = lockgate.session(&backend).await;
+    lockgate.terminate();
+    assert!(client.frame().await.is_close());
+    assert_eq!(lockgate.exit().await, Some(0));
+    let record = lockgate.closed().await;
+    assert_eq!(record["code"], 1001, "{record}");
+    let warnings = lockgate.log("WARN");
+    let is_reported =
+        |line: &Value| line["message"].to_string().contains("deadline") && line["sessions"] == 1;
+    assert!(warnings.iter().any(is_reported), "{warnings:?}");
 }
 
 #[tokio::test]

@@ -75,6 +75,21 @@ pub(crate) async fn take_over(
         .with_context(|| format!("takeover failed; the lockgate on {endpoint} continues to serve"))
 }
 
+/// Returns the process of the lockgate on `address`, such as "process 4711 on 127.0.0.1:9180"; `None` if none answers.
+pub(crate) async fn running_process(address: &AdminAddress, token: &Secret) -> Option<String> {
+    let token = Some(token.expose()).filter(|token| !token.is_empty());
+    let request = AdminRequest {
+        address,
+        token,
+        method: Method::GET,
+        path: "/status",
+    };
+    let (_, text) = request.send(IDENTIFY_DEADLINE).await.ok()?;
+    let status: Value = serde_json::from_str(&text).ok()?;
+    let process = status["process"].as_u64()?;
+    Some(format!("process {process} on {}", describe(address)))
+}
+
 /// Runs `lockgate drain`.
 pub(crate) fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
     let (what, name) = match (&arguments.route, &arguments.backend) {
@@ -139,6 +154,9 @@ pub(crate) async fn get(
     };
     request.send(deadline).await
 }
+
+/// The deadline for identifying the program that has an address.
+const IDENTIFY_DEADLINE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,10 @@
 //! Renders the status and the list of certificates as text.
 
 use serde_json::Value;
-use std::{fmt::Write, time::Duration};
+use std::{
+    fmt::Write,
+    time::{Duration, SystemTime},
+};
 
 /// Renders a compact table. Values that a lockgate of another version does not report are shown as "?".
 pub(crate) fn render_status(status: &Value) -> String {
@@ -122,7 +125,10 @@ pub(crate) fn render_certificates(list: &Value) -> String {
         let from = format!("{} {}", word(&row["source"]), word(&row["from"]));
         let state = match (&row["issuer"], &row["not_after"]) {
             (Value::Null, _) => "none yet".to_owned(),
-            (issuer, until) => format!("until {}, by {}", word(until), word(issuer)),
+            (issuer, until) => {
+                let dates = dates_note(row, SystemTime::now());
+                format!("until {}{dates}, by {}", word(until), word(issuer))
+            }
         };
         line(&mut page, &format!("  certificate   {state}"));
         if names.len() > 1 {
@@ -139,6 +145,20 @@ pub(crate) fn render_certificates(list: &Value) -> String {
         }
     }
     page
+}
+
+/// Returns a note if a certificate is not valid at `now` according to its dates, otherwise "".
+fn dates_note(row: &Value, now: SystemTime) -> String {
+    let time = |key: &str| humantime::parse_rfc3339(row[key].as_str()?).ok();
+    if time("not_after").is_some_and(|until| until < now) {
+        return " (expired)".to_owned();
+    }
+    match time("not_before") {
+        Some(from) if from > now => {
+            format!(" (not valid before {})", word(&row["not_before"]))
+        }
+        _ => String::new(),
+    }
 }
 
 /// Renders a row per element of `list`, with columns as wide as their widest cell; "" is an empty column.

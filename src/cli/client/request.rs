@@ -227,14 +227,31 @@ pub(crate) fn check_response(
             bail!("{}: {}", describe(address), hint(has_token))
         }
         // The answer contains the reason.
-        Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
+        Ok(StatusCode::CONFLICT | StatusCode::FORBIDDEN) => bail!("{}", text.trim()),
+        Ok(StatusCode::BAD_REQUEST) => bail!("{}", flag_names(text.trim())),
+        Ok(StatusCode::NOT_FOUND) if text.starts_with("there is no such session") => {
             bail!("{}", text.trim())
         }
         _ => {
             let endpoint = describe(address);
+            let path = path.split('?').next().unwrap_or_default();
             bail!("{endpoint} answered {status} to {path}: {}", text.trim());
         }
     }
+}
+
+/// Replaces the names of query parameters in an error by those of the flags that set them.
+fn flag_names(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (parameter, flag) in [
+        ("`bytes`", "--bytes"),
+        ("`rate`", "--rate"),
+        ("`lasting`", "--for"),
+        ("`limit`", "--limit"),
+    ] {
+        text = text.replace(parameter, flag);
+    }
+    text
 }
 
 /// Builds the runtime for one request.

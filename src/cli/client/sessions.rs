@@ -68,6 +68,13 @@ pub(crate) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitCode> {
 /// Closes sessions, and prints their number.
 pub(crate) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
     let mut query = conditions(&arguments.filter)?;
+    match (query.is_empty() && arguments.id.is_none(), arguments.all) {
+        (true, false) => bail!(
+            "name the sessions: by an id, by --route, --backend, --client or --longer-than, or --all for every session"
+        ),
+        (false, true) => bail!("--all closes every session: leave out --all, or the conditions"),
+        _ => {}
+    }
     if let Some(id) = &arguments.id {
         push(&mut query, "id", id);
     }

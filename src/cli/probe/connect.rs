@@ -8,7 +8,7 @@ use crate::{
         probe::report::{Certificate, HttpAnswer, TlsReport},
     },
     lifecycle::tasks,
-    net::pem,
+    net::{pem, tls_client},
 };
 use ::http::{HeaderMap, Method, Request, Response, header as field};
 use anyhow::{Context, anyhow};
@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{client::conn::http2, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, Error, RootCertStore,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, RootCertStore,
     pki_types::{CertificateDer, ServerName},
 };
 use std::{path::Path, sync::Arc};
@@ -182,11 +182,28 @@ fn explain(error: std::io::Error) -> String {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => format!("the certificate is not valid for this name ({message})"),
+        error if tls_client::is_ca_as_leaf(&error) => tls_client::CA_AS_LEAF.to_owned(),
+        Error::InvalidCertificate(error) => format!("the certificate cannot be used: {error}"),
         Error::NoApplicationProtocol => {
             "the server does not support the requested HTTP version".to_owned()
         }
-        Error::AlertReceived(rustls::AlertDescription::UnrecognisedName) => {
+        Error::AlertReceived(AlertDescription::UnrecognisedName) => {
             "the server has no certificate for that name".to_owned()
+        }
+        // An address is not sent as SNI (RFC 6066 §3).
+        Error::AlertReceived(AlertDescription::MissingExtension) => {
+            "the server requires a name, and a client that connects to an IP address sends none; use a host name in \
+             the URL, or set tls.default if the server is a lockgate"
+                .to_owned()
+        }
+        Error::AlertReceived(
+            AlertDescription::CertificateRequired | AlertDescription::NoCertificate,
+        ) => "the server requires a client certificate, which this command cannot present".to_owned(),
+        Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            "the server supports neither TLS 1.3 nor TLS 1.2".to_owned()
+        }
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            "the server accepts none of the offered TLS parameters, or has no certificate for that name".to_owned()
         }
         _ => message,
     }

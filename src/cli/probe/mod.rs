@@ -6,7 +6,7 @@ pub(crate) mod report;
 
 use crate::{
     cli::{
-        args::ProbeArgs,
+        args::{ProbeArgs, parse_url},
         output::print,
         probe::{
             connect::{ProbeOutcome, Stream},
@@ -14,6 +14,7 @@ use crate::{
         },
     },
     net::resolver::Resolver,
+    observe::logging::ErrorChain,
 };
 use anyhow::{Context, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
@@ -31,14 +32,21 @@ use tokio_tungstenite::tungstenite::{
 
 /// Opens, pings and closes a WebSocket: returns 0 if every step succeeded, 1 if one failed.
 pub(crate) fn probe(arguments: &ProbeArgs) -> anyhow::Result<ExitCode> {
+    let target = ProbeTarget::read(&arguments.url);
+    if !arguments.json
+        && let Err(error) = target
+    {
+        // No step was tried, so there is no report.
+        return Err(error);
+    }
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     let mut report = Report::new(&arguments.url);
-    let result = runtime.block_on(run(arguments, &mut report));
+    let result = runtime.block_on(run(arguments, target, &mut report));
     let failed = result.is_err();
-    report.failed = result.err().map(|error| format!("{error:#}"));
+    report.failed = result.err().map(|error| ErrorChain(&*error).to_string());
     match arguments.json {
         true => print(serde_json::to_string_pretty(&report)?),
         false => print(report),
@@ -49,9 +57,13 @@ pub(crate) fn probe(arguments: &ProbeArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn run(arguments: &ProbeArgs, report: &mut Report) -> anyhow::Result<()> {
+async fn run(
+    arguments: &ProbeArgs,
+    target: anyhow::Result<ProbeTarget>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let limit = arguments.timeout.0;
-    let target = ProbeTarget::read(&arguments.url)?;
+    let target = target?;
     let host = target.host.clone();
 
     let started = Instant::now();
@@ -150,14 +162,8 @@ struct ProbeTarget {
 
 impl ProbeTarget {
     fn read(url: &str) -> anyhow::Result<ProbeTarget> {
-        let uri: ::http::Uri = url
-            .parse()
-            .with_context(|| format!("`{url}` is not a URL"))?;
-        let tls = match uri.scheme_str() {
-            Some("wss") => true,
-            Some("ws") => false,
-            _ => bail!("`{url}` does not begin with wss:// or ws://"),
-        };
+        let uri = parse_url(url, &["wss", "ws"])?;
+        let tls = uri.scheme_str() == Some("wss");
         let host = uri.host().with_context(|| format!("`{url}` has no host"))?;
         Ok(ProbeTarget {
             tls,

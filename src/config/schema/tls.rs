@@ -49,9 +49,9 @@ pub enum TlsVersion {
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
     /// The certificate chain, leaf certificate first.
-    pub cert: PathBuf,
+    pub cert: Located<PathBuf>,
     /// The private key of the certificate, without a password.
-    pub key: PathBuf,
+    pub key: Located<PathBuf>,
 }
 
 /// `[acme]`

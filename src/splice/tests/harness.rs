@@ -176,7 +176,7 @@ impl Builder {
             self.sessions.open(session_target()),
             metrics.live_sessions().clone(),
         );
-        let mut future = Box::pin(run(legs, limits_source, handle, flow));
+        let mut future = Box::pin(run(legs, limits_source, handle, flow, |_| {}));
         let polls = Arc::new(AtomicU64::new(0));
         let count = polls.clone();
         let mut session = JoinSet::new();

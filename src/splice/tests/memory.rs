@@ -8,6 +8,7 @@ use crate::{
     splice::{
         leg::Leg,
         limits::SessionLimits,
+        outcome::Outcome,
         pump::{Pump, READ_BUF_LEN},
         run,
         session::SpliceLegs,
@@ -91,7 +92,7 @@ async fn blocked_direction_holds_one_read_and_releases_it() {
 
 #[test]
 fn session_future_is_small() {
-    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+    fn size<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
         size_of::<F>()
     }
     let plain = size::<
@@ -99,9 +100,10 @@ fn session_future_is_small() {
         watch::Receiver<SessionLimits>,
         SessionHandle,
         Arc<SessionMetrics>,
+        fn(&Outcome),
         _,
     >(run);
-    let tls = size::<SpliceLegs<Box<ServerStream<Socket>>, Socket>, _, _, _, _>(run);
+    let tls = size::<SpliceLegs<Box<ServerStream<Socket>>, Socket>, _, _, _, fn(&Outcome), _>(run);
     println!("the future of run: {plain} bytes over Socket, {tls} over TLS");
     assert!(plain <= 1536 && tls <= 1536, "{plain} and {tls} bytes");
 }

@@ -247,6 +247,7 @@ impl AcmeHost {
                     .map(|name| name.to_string())
                     .collect()
             }),
+            not_before: cert_info.map(|cert_info| date(cert_info.not_before)),
             not_after: cert_info.map(|cert_info| date(cert_info.not_after)),
             ordering: state.ordering,
             next_attempt: next.map(|next| date(client.ca.clock.to_local(next))),

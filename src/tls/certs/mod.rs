@@ -20,7 +20,7 @@ use crate::{
         cert_files,
         certs::{
             reload::{CertReload, log_reload, reload_table},
-            table::{CertSource, CertTable, LoadedCert, address},
+            table::{CertSource, CertTable, LoadedCert, address, join_diagnostics},
         },
         dev::DevCa,
         issued::IssuedCerts,
@@ -29,6 +29,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rustls::{
+    pki_types::UnixTime,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -150,6 +151,24 @@ impl Certificates {
             .collect()
     }
 
+    /// Returns the pairs whose files are unusable now, so that the previous certificate is served: the file, and the
+    /// errors with their hints.
+    pub fn unusable_files(&self) -> Vec<(String, String)> {
+        let table = self.table.load();
+        let failed = table.certs.iter().filter(|cert| !cert.diagnostics.is_empty());
+        failed
+            .map(|cert| (cert.from(), join_diagnostics(&cert.diagnostics)))
+            .collect()
+    }
+
+    /// Returns the certificates that are not valid now according to their dates: the file, and the problem with its
+    /// remedy.
+    pub fn date_problems(&self) -> Vec<(String, String)> {
+        let table = self.table.load();
+        let problem = |cert: &LoadedCert| Some((cert.from(), cert.date_problem(UnixTime::now())?));
+        table.certs.iter().filter_map(problem).collect()
+    }
+
     /// Returns every name served from files and the development CA, with its expiry in seconds since 1970.
     pub fn expiries(&self) -> BTreeMap<Box<str>, i64> {
         self.table.load().expiries()
@@ -159,7 +178,7 @@ impl Certificates {
     pub fn files(&self) -> Vec<PathBuf> {
         let table = self.table.load();
         let pair = |cert: &LoadedCert| match &cert.source {
-            CertSource::File(entry) => vec![entry.cert.clone(), entry.key.clone()],
+            CertSource::File(entry) => vec![entry.cert.value.clone(), entry.key.value.clone()],
             CertSource::Dev(_) => Vec::new(),
         };
         table.certs.iter().flat_map(pair).collect()
@@ -274,7 +293,7 @@ fn issue_dev_certs(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     // A client that connects to an address sends no name, so one certificate must cover all addresses.
-    let mut local: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+    let mut local: Vec<String> = LOCAL_NAMES.map(String::from).into();
     for host in hosts {
         let name = match &host.value {
             HostPattern::Any => continue,
@@ -367,7 +386,14 @@ impl Coverage<'_> {
         Some(Diagnostic {
             at: host.at,
             message: format!("the host {shown:?} is routed, but has no certificate"),
-            hint: Some(hint.into()),
+            hint: Some(match (self.table.names().len(), host.at) {
+                // Only `run --to` has a host without a location, and with --acme only.
+                (_, None) if hint == NO_ACME => {
+                    format!("leave out --acme for {shown}, because no public CA certifies it")
+                }
+                (0, _) => hint.to_owned(),
+                _ => format!("{hint}; {}", self.names_text()),
+            }),
         })
     }
 
@@ -398,16 +424,19 @@ impl Coverage<'_> {
         match self.table.names().max_by_key(likeness) {
             None => "no certificate is configured: see tls.certificates".into(),
             Some(name) if likeness(&name) >= 850 => format!("did you mean {name:?}?"),
-            Some(_) => {
-                let some: Vec<_> = self.table.names().take(10).collect();
-                let more = if self.table.names().len() > some.len() {
-                    " …"
-                } else {
-                    ""
-                };
-                format!("the certificates have: {}{more}", some.join(", "))
-            }
+            Some(_) => self.names_text(),
         }
+    }
+
+    /// Returns the names of the certificates from files, as a part of a hint.
+    fn names_text(&self) -> String {
+        let some: Vec<_> = self.table.names().take(10).collect();
+        let more = if self.table.names().len() > some.len() {
+            " …"
+        } else {
+            ""
+        };
+        format!("the certificates have: {}{more}", some.join(", "))
     }
 }
 
@@ -416,6 +445,9 @@ fn under(name: &str, parent: &str) -> bool {
     name.strip_suffix(parent)
         .is_some_and(|rest| rest.ends_with('.'))
 }
+
+/// The names of the development CA's certificate for clients that connect to an address of this machine.
+pub(crate) const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 const NO_CERTIFICATE: &str = "add a certificate that names it to tls.certificates, or an [acme] section, or for \
     development set tls.dev_ca = true";

@@ -95,10 +95,10 @@ fn reload_pair(cert: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<Cer
     let CertSource::File(entry) = &cert.source else {
         return None;
     };
-    if !changed.contains(&entry.cert) && !changed.contains(&entry.key) {
+    if !changed.contains(&entry.cert.value) && !changed.contains(&entry.key.value) {
         return None;
     }
-    let file = entry.cert.clone();
+    let file = entry.cert.value.clone();
     let mut diagnostics = Vec::new();
     let Some(loaded) = cert_files::read(entry, &mut diagnostics) else {
         if cert.diagnostics == diagnostics {
@@ -142,6 +142,21 @@ pub(crate) fn log_reload(result: Result<Vec<CertReload>, JoinError>) {
 // === impl CertReload ===
 
 impl CertReload {
+    /// Returns the result as a line for an operator who has requested a reload; `None` if nothing is wrong or new.
+    pub fn summary(&self) -> Option<String> {
+        match self {
+            CertReload::Replaced { file, .. } => Some(format!(
+                "certificate {}: a new one is served",
+                file.display()
+            )),
+            CertReload::DefaultLost { name } => Some(format!(
+                "no certificate has the name {name:?} of tls.default now; the previous one is still served"
+            )),
+            // The failure of a pair is reported as long as it lasts, and not only when it is found.
+            CertReload::Failed { .. } | CertReload::Recovered { .. } => None,
+        }
+    }
+
     /// Logs the result of the reload.
     pub fn log(&self) {
         match self {

@@ -5,7 +5,7 @@ use crate::{
     lifecycle::command::CertificateStatus,
     tls::x509::{self, CertInfo, date, normalize_sni},
 };
-use rustls::sign::CertifiedKey;
+use rustls::{pki_types::UnixTime, sign::CertifiedKey};
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 use tracing::warn;
 
@@ -144,6 +144,7 @@ impl LoadedCert {
             from: self.from(),
             names,
             issuer: info.as_ref().map(|info| info.issuer.clone()),
+            not_before: info.as_ref().map(|info| date(info.not_before)),
             not_after: info.as_ref().map(|info| date(info.not_after)),
             ordering: false,
             next_attempt: None,
@@ -151,9 +152,14 @@ impl LoadedCert {
         }
     }
 
-    fn from(&self) -> String {
+    /// Returns why the certificate is not valid at `now` according to its dates.
+    pub(crate) fn date_problem(&self, now: UnixTime) -> Option<String> {
+        x509::date_problem(self.key.cert.first()?, now)
+    }
+
+    pub(crate) fn from(&self) -> String {
         let file = match &self.source {
-            CertSource::File(entry) => &entry.cert,
+            CertSource::File(entry) => &entry.cert.value,
             CertSource::Dev(file) => file,
         };
         file.display().to_string()
@@ -161,7 +167,7 @@ impl LoadedCert {
 }
 
 /// Joins the diagnostics and their hints into one text.
-fn join_diagnostics(diagnostics: &[Diagnostic]) -> String {
+pub(crate) fn join_diagnostics(diagnostics: &[Diagnostic]) -> String {
     let text = |diagnostic: &Diagnostic| match &diagnostic.hint {
         Some(hint) => format!("{} ({hint})", diagnostic.message),
         None => diagnostic.message.clone(),

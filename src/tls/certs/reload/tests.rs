@@ -73,7 +73,7 @@ fn only_changed_pairs_are_read() {
     assert_eq!(certificates.reload(&BTreeSet::new()), []);
     // If both files of a pair changed, one of them is enough.
     for (changed, renewed) in [(&b.key, [false, true]), (&a.cert, [true, true])] {
-        let changed = BTreeSet::from([changed.clone()]);
+        let changed = BTreeSet::from([changed.value.clone()]);
         assert_eq!(certificates.reload(&changed).len(), 1);
         let now = [
             served(&certificates, "a.test"),
@@ -115,7 +115,7 @@ fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
         else {
             panic!("{reason}: {changes:?}");
         };
-        assert_eq!(*file, pair.cert);
+        assert_eq!(*file, pair.cert.value);
         assert!(diagnostics[0].message.contains(reason), "{diagnostics:?}");
         assert!(diagnostics[0].hint.is_some(), "{diagnostics:?}");
         assert_eq!(reload_all(&certificates), [], "{reason}: reported twice");
@@ -125,7 +125,7 @@ fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
 
     // The previous files are restored: nothing is replaced, and the error is resolved.
     fs::write(&pair.cert, &old).unwrap();
-    let file = pair.cert.clone();
+    let file = pair.cert.value.clone();
     assert_eq!(reload_all(&certificates), [CertReload::Recovered { file }]);
     assert_eq!(error(&certificates), None);
 
