@@ -14,13 +14,17 @@ use crate::{
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -36,6 +40,19 @@ pub(crate) struct ServeTimeouts {
     pub(crate) connection: Duration,
     /// The time to complete responses in progress on shutdown.
     pub(crate) shutdown: Duration,
+}
+
+/// Connections that may not have sent a request yet, the oldest first. One of them is closed for a new connection that
+/// finds every place taken: otherwise silent connections would delay the probes of an orchestrator.
+#[derive(Debug, Default)]
+struct SilentConnections(VecDeque<Arc<Silence>>);
+
+/// The time of a connection before its request.
+#[derive(Debug, Default)]
+struct Silence {
+    /// The connection has sent a request, or has ended.
+    has_ended: AtomicBool,
+    closed: Notify,
 }
 
 /// Accepts connections until `tasks` stop, and serves each in a task of its own.
@@ -57,13 +74,10 @@ pub(crate) async fn serve_with(
     timeouts: ServeTimeouts,
 ) {
     let permits = Arc::new(Semaphore::new(admin.max_connections));
+    let mut silent = SilentConnections::default();
     loop {
-        let next = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, bound.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = bound.accept() => accepted,
             () = tasks.stopping() => return,
         };
         let (stream, host_check) = match accepted {
@@ -77,6 +91,17 @@ pub(crate) async fn serve_with(
                 continue;
             }
         };
+        let permit = async {
+            if let Ok(permit) = permits.clone().try_acquire_owned() {
+                return Ok(permit);
+            }
+            silent.close_oldest();
+            permits.clone().acquire_owned().await
+        };
+        let permit = tokio::select! {
+            permit = permit => permit,
+            () = tasks.stopping() => return,
+        };
         let api = AdminApi {
             admin: admin.clone(),
             surface,
@@ -88,9 +113,13 @@ pub(crate) async fn serve_with(
             response_deadline: OnceLock::new(),
             proven: OnceLock::new(),
         };
-        let until = tasks.clone();
+        let (until, silence) = (tasks.clone(), silent.add());
         tasks.spawn(async move {
-            serve_connection(stream, api, until, timeouts).await;
+            tokio::select! {
+                () = serve_connection(stream, api, &silence, until, timeouts) => {}
+                () = silence.closed.notified() => debug!("admin connection closed: it was silent, and others are waiting"),
+            }
+            silence.has_ended.store(true, Ordering::Relaxed);
             drop(permit);
         });
     }
@@ -99,11 +128,13 @@ pub(crate) async fn serve_with(
 async fn serve_connection(
     stream: Box<dyn AdminStream>,
     api: AdminApi,
+    silence: &Silence,
     tasks: Tasks,
     timeouts: ServeTimeouts,
 ) {
     let api = &api;
     let service = service_fn(move |request: Request<Incoming>| async move {
+        silence.has_ended.store(true, Ordering::Relaxed);
         Ok::<_, Infallible>(api.respond(request).await)
     });
     // The API closes the connection after its request, so that an idle client cannot hold a permit.
@@ -129,6 +160,36 @@ async fn serve_connection(
         Some(Ok(())) => {}
         Some(Err(error)) => debug!(%error, "admin connection failed"),
         None => debug!("admin connection timed out"),
+    }
+}
+
+// === impl SilentConnections ===
+
+impl SilentConnections {
+    /// Adds a new connection.
+    fn add(&mut self) -> Arc<Silence> {
+        while self.0.pop_front_if(|oldest| oldest.has_ended()).is_some() {}
+        let silence = Arc::new(Silence::default());
+        self.0.push_back(silence.clone());
+        silence
+    }
+
+    /// Closes the oldest connection that has not sent a request, if there is one.
+    fn close_oldest(&mut self) {
+        while let Some(oldest) = self.0.pop_front() {
+            if !oldest.has_ended() {
+                oldest.closed.notify_one();
+                return;
+            }
+        }
+    }
+}
+
+// === impl Silence ===
+
+impl Silence {
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
     }
 }
 

@@ -356,12 +356,32 @@ async fn slow_head_or_silent_client_is_disconnected() {
 }
 
 #[tokio::test]
-async fn connections_above_the_limit_wait_for_a_permit() {
+async fn request_above_the_limit_closes_the_oldest_connection_without_a_request() {
+    let served = Served::tcp(Surface::Full);
+    let mut silent = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        let mut stream = served.connect().await;
+        stream.write_all(b"GET ").await.unwrap();
+        silent.push(stream);
+    }
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = timeout(LONG_TIMEOUT / 2, served.request(request)).await;
+    assert_eq!(answer.expect("at once").status, 200);
+    let oldest = timeout(LONG_TIMEOUT / 2, silent[0].read(&mut [0])).await;
+    assert!(matches!(oldest.expect("it is closed"), Ok(0) | Err(_)));
+    let newest = timeout(SHORT_TIMEOUT, silent[MAX_CONNECTIONS - 1].read(&mut [0])).await;
+    assert!(newest.is_err(), "it stays: {newest:?}");
+}
+
+#[tokio::test]
+async fn requests_above_the_limit_wait_for_a_permit() {
     let served = Served::tcp(Surface::Full);
     let mut holders = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
         let mut stream = served.connect().await;
-        stream.write_all(b"GET ").await.unwrap();
+        // The reply to the command does not come.
+        let request = b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request).await.unwrap();
         holders.push(stream);
     }
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";

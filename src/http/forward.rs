@@ -81,7 +81,8 @@ pub(crate) async fn forward(
     let pooled: Option<PooledRef> = parts.extensions.remove();
     rewrite::rewrite_response(&mut parts, rc.version)?;
     rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
-    let sid_capture = route.pool.sid_capture(outbound.target.query(), &lease);
+    let query = outbound.target.query();
+    let sid_capture = route.pool.sid_capture(query, &lease, rc.client);
     let request = attempt.body.canceller();
     let guards = (
         rc.in_flight.take(),

@@ -52,11 +52,19 @@ pub(crate) struct ActiveConfig {
     rejected_files: Vec<PathBuf>,
 }
 
+/// What the watch over the configuration depends on; it starts again when this changes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Watched {
+    pub(crate) files: Vec<PathBuf>,
+    /// The error of the last rejected configuration: a watch that has not yet noticed its files would take their
+    /// correction for no change.
+    error: Option<String>,
+}
+
 /// The result of reading the configuration again.
 #[derive(Debug)]
 pub(crate) enum BuildOutcome {
-    /// The files have not changed.
-    /// With the message for the user.
+    /// The files have not changed; the message for the user.
     Unchanged(String),
     /// A gateway that can replace the current one.
     Changed(Box<BuiltConfig>),
@@ -105,16 +113,18 @@ impl ActiveConfig {
         self.source.load.is_some()
     }
 
-    /// Returns the files to watch.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        match self.source.load {
+    /// Returns what to watch.
+    pub(crate) fn watched(&self) -> Watched {
+        let files = match self.source.load {
             Some(_) => {
                 let files = self.config.watched.iter().chain(&self.rejected_files);
                 let files: BTreeSet<&PathBuf> = files.chain(named_files(&self.config)).collect();
                 files.into_iter().cloned().collect()
             }
             None => Vec::new(),
-        }
+        };
+        let error = self.error.clone();
+        Watched { files, error }
     }
 
     /// Reads the configuration and builds its gateway, without applying either. May block.

@@ -252,8 +252,8 @@ impl Server {
             self.announce_ready();
         }
 
-        let mut watched_files = self.active_config.files();
-        let mut config_events = watch_config(watched_files.clone(), &self.context.tasks);
+        let mut watched = self.active_config.watched();
+        let mut config_events = watch_config(watched.files.clone(), &self.context.tasks);
         // No branch waits for a file or for another process: signals and commands are handled at once.
         let end = loop {
             // Answers that are applied to the current gateway during a build would be missing in the new one.
@@ -285,10 +285,10 @@ impl Server {
                     }
                 },
             }
-            let files = self.active_config.files();
-            if files != watched_files {
-                config_events = watch_config(files.clone(), &self.context.tasks);
-                watched_files = files;
+            let current = self.active_config.watched();
+            if current != watched {
+                config_events = watch_config(current.files.clone(), &self.context.tasks);
+                watched = current;
             }
         };
         self.builds.cancel();

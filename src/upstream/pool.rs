@@ -190,10 +190,15 @@ impl Pool {
         }
     }
 
-    /// Returns the capture for the first bytes of the response to a request with this query, if there is a `sid` to
-    /// capture.
-    pub fn sid_capture(&self, query: Option<&str>, lease: &Lease) -> Option<SidCapture> {
-        self.sticky.sid_capture(query, lease.id_hash())
+    /// Returns the capture for the first bytes of the response to a request of `client` with this query, if there is a
+    /// `sid` to capture.
+    pub fn sid_capture(
+        &self,
+        query: Option<&str>,
+        lease: &Lease,
+        client: IpAddr,
+    ) -> Option<SidCapture> {
+        self.sticky.sid_capture(query, lease.id_hash(), client)
     }
 
     /// Acquires a lease on the member that the balancer selects, except those in `tried`. If all are full, waits in the

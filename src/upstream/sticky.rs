@@ -3,6 +3,7 @@
 
 use crate::{
     config,
+    net::subnet::SubnetKey,
     proto::{cookie, query},
     upstream::balance_key::{Affinity, stable_hash},
 };
@@ -11,7 +12,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
-    mem,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -31,15 +32,33 @@ pub(crate) struct CookieSigner {
     key: hmac::Key,
 }
 
-/// The backend of each `sid` (the Engine.IO protocol, "Handshake"). A bounded table in two generations: when one is
-/// full, the older one is discarded, with all entries not used recently.
+/// The backend of each `sid` (the Engine.IO protocol, "Handshake"). A bounded table in which every entry is young or
+/// old. When the table, or the share of one client, is full, the old entries in it are discarded, and the young ones,
+/// which were used since the last time, become old. So a client that opens many sessions displaces only its own.
 #[derive(Debug, Default)]
-pub(crate) struct SidTable(Mutex<Generations>);
+pub(crate) struct SidTable(Mutex<Sids>);
 
 #[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<Box<str>, u64>,
-    old: HashMap<Box<str>, u64>,
+struct Sids {
+    entries: HashMap<Box<str>, SidEntry>,
+    clients: HashMap<SubnetKey, ClientShare>,
+    /// The number of young entries of all clients.
+    young: usize,
+}
+
+#[derive(Debug)]
+struct SidEntry {
+    id_hash: u64,
+    client: SubnetKey,
+    /// The entry is young while this is the epoch of its client.
+    epoch: u64,
+}
+
+/// The entries of one client.
+#[derive(Debug, Default)]
+struct ClientShare {
+    epoch: u64,
+    young: usize,
 }
 
 /// Reads the `sid` from the first bytes of a response to Socket.IO's first request.
@@ -47,6 +66,7 @@ struct Generations {
 pub struct SidCapture {
     sids: Arc<SidTable>,
     id_hash: u64,
+    client: SubnetKey,
 }
 
 // === impl StickyStrategy ===
@@ -101,9 +121,14 @@ impl StickyStrategy {
         }
     }
 
-    /// Returns a capture if the response to a request with this query, from the backend with this `id_hash`, contains a
-    /// `sid`.
-    pub(crate) fn sid_capture(&self, query: Option<&str>, id_hash: u64) -> Option<SidCapture> {
+    /// Returns a capture if the response to a request of `client` with this query, from the backend with `id_hash`,
+    /// contains a `sid`.
+    pub(crate) fn sid_capture(
+        &self,
+        query: Option<&str>,
+        id_hash: u64,
+        client: IpAddr,
+    ) -> Option<SidCapture> {
         let StickyStrategy::Socketio(sids) = self else {
             return None;
         };
@@ -113,6 +138,7 @@ impl StickyStrategy {
         is_first.then(|| SidCapture {
             sids: sids.clone(),
             id_hash,
+            client: SubnetKey::of(client),
         })
     }
 }
@@ -123,7 +149,7 @@ impl SidCapture {
     /// Takes the first bytes of the response.
     pub fn capture(self, first: &[u8]) {
         if let Some(sid) = parse_sid(first) {
-            self.sids.bind(sid, self.id_hash);
+            self.sids.bind(sid, self.id_hash, self.client);
         }
     }
 }
@@ -169,35 +195,80 @@ impl CookieSigner {
 // === impl SidTable ===
 
 impl SidTable {
-    /// Binds a Socket.IO `sid` to the backend.
-    pub(crate) fn bind(&self, sid: &str, id_hash: u64) {
-        self.lock().insert(sid.into(), id_hash);
+    /// Binds a Socket.IO `sid`, which was assigned to `client`, to the backend.
+    pub(crate) fn bind(&self, sid: &str, id_hash: u64, client: SubnetKey) {
+        self.lock().insert(sid.into(), id_hash, client);
     }
 
     /// Returns the backend of a Socket.IO `sid`, which then stays in the table for longer.
     pub(crate) fn backend(&self, sid: &str) -> Option<u64> {
-        let mut generations = self.lock();
-        if let Some(id_hash) = generations.young.get(sid) {
-            return Some(*id_hash);
-        }
-        let (sid, id_hash) = generations.old.remove_entry(sid)?;
-        generations.insert(sid, id_hash);
-        Some(id_hash)
+        self.lock().find(sid)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generations> {
+    fn lock(&self) -> MutexGuard<'_, Sids> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl Generations ===
+// === impl Sids ===
 
-impl Generations {
-    fn insert(&mut self, sid: Box<str>, id_hash: u64) {
-        if self.young.len() >= GENERATION_LEN {
-            self.old = mem::take(&mut self.young);
+impl Sids {
+    fn insert(&mut self, sid: Box<str>, id_hash: u64, client: SubnetKey) {
+        if self.young >= MAX_SIDS / 2 {
+            self.age_all();
         }
-        self.young.insert(sid, id_hash);
+        let share = self.clients.entry(client).or_default();
+        if share.young >= MAX_YOUNG_SIDS {
+            let epoch = share.epoch;
+            self.entries
+                .retain(|_, entry| entry.client != client || entry.epoch == epoch);
+            self.young -= share.young;
+            share.age();
+        }
+        share.young += 1;
+        self.young += 1;
+        let epoch = share.epoch;
+        self.entries.insert(
+            sid,
+            SidEntry {
+                id_hash,
+                client,
+                epoch,
+            },
+        );
+    }
+
+    /// Returns the backend of `sid`, whose entry becomes young.
+    fn find(&mut self, sid: &str) -> Option<u64> {
+        let entry = self.entries.get_mut(sid)?;
+        let share = self.clients.entry(entry.client).or_default();
+        if entry.epoch != share.epoch {
+            entry.epoch = share.epoch;
+            share.young += 1;
+            self.young += 1;
+        }
+        Some(entry.id_hash)
+    }
+
+    /// Discards the old entries of all clients; the young ones become old.
+    fn age_all(&mut self) {
+        let clients = &mut self.clients;
+        self.entries.retain(|_, entry| {
+            let share = clients.get(&entry.client);
+            share.is_some_and(|share| share.epoch == entry.epoch)
+        });
+        clients.retain(|_, share| share.young > 0);
+        clients.values_mut().for_each(ClientShare::age);
+        self.young = 0;
+    }
+}
+
+// === impl ClientShare ===
+
+impl ClientShare {
+    fn age(&mut self) {
+        self.epoch += 1;
+        self.young = 0;
     }
 }
 
@@ -223,8 +294,11 @@ const MAX_SID_LEN: usize = 64;
 /// The `sid` is at the beginning.
 const SCAN_LEN: usize = 256;
 
-/// Some 8 MiB for both generations.
-const GENERATION_LEN: usize = 32 * 1024;
+/// The maximum number of entries, of which half may be young: some 10 MiB.
+const MAX_SIDS: usize = 64 * 1024;
+
+/// The maximum number of young entries of one client (IPv6: of one /64), which has as many old ones.
+const MAX_YOUNG_SIDS: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -303,19 +377,41 @@ mod tests {
         assert_eq!(parse_sid(long.as_bytes()), None);
     }
 
+    fn client(n: usize) -> SubnetKey {
+        let [a, b, c, d] = (n as u32).to_be_bytes();
+        SubnetKey::of(IpAddr::from([10 + a, b, c, d]))
+    }
+
     #[test]
     fn table_is_bounded_and_discards_unused_sids() {
         let sids = SidTable::default();
-        sids.bind("used", 1);
-        sids.bind("unused", 2);
-        for n in 0..4 * GENERATION_LEN {
-            sids.bind(&n.to_string(), 3);
+        sids.bind("used", 1, client(0));
+        sids.bind("unused", 2, client(0));
+        for n in 0..4 * MAX_SIDS {
+            sids.bind(&n.to_string(), 3, client(n / 2));
             if n % 1000 == 0 {
                 assert_eq!(sids.backend("used"), Some(1));
             }
         }
         assert_eq!(sids.backend("unused"), None);
-        let generations = sids.lock();
-        assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION_LEN);
+        let sids = sids.lock();
+        assert!(sids.entries.len() <= MAX_SIDS && sids.clients.len() <= MAX_SIDS + 1);
+    }
+
+    #[test]
+    fn client_with_many_sids_displaces_only_its_own() {
+        let sids = SidTable::default();
+        for n in 0..1000 {
+            sids.bind(&format!("other-{n}"), 1, client(1 + n));
+        }
+        for n in 0..4 * MAX_SIDS {
+            sids.bind(&n.to_string(), 2, client(0));
+        }
+        for n in 0..1000 {
+            assert_eq!(sids.backend(&format!("other-{n}")), Some(1), "{n}");
+        }
+        assert_eq!(sids.backend(&(4 * MAX_SIDS - 1).to_string()), Some(2));
+        assert_eq!(sids.backend("0"), None);
+        assert!(sids.lock().entries.len() <= 1000 + 2 * MAX_YOUNG_SIDS);
     }
 }

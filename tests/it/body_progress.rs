@@ -123,7 +123,7 @@ async fn stuck_h2_streams_release_max_sessions_after_body_idle() {
     let backend = answering_backend().await;
     let config = format!(
         "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n{LIMITS}\
-         [pools.p]\nbackends = [{{ address = \"ws://{backend}\", max_sessions = 50 }}]\nadmission = {{ queue = 0 }}\n\
+         [pools.p]\nbackends = [{{ address = \"ws://{backend}\", max_sessions = 50 }}]\nadmission = {{ handshakes = 200, queue = 0 }}\n\
          [[routes]]\nname = \"r\"\nhosts = [\"a.test\"]\npool = \"p\"\n"
     );
     let lockgate = Lockgate::with_file(&config).start().await;

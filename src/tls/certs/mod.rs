@@ -155,7 +155,10 @@ impl Certificates {
     /// errors with their hints.
     pub fn unusable_files(&self) -> Vec<(String, String)> {
         let table = self.table.load();
-        let failed = table.certs.iter().filter(|cert| !cert.diagnostics.is_empty());
+        let failed = table
+            .certs
+            .iter()
+            .filter(|cert| !cert.diagnostics.is_empty());
         failed
             .map(|cert| (cert.from(), join_diagnostics(&cert.diagnostics)))
             .collect()
