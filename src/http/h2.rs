@@ -78,8 +78,8 @@ tokio::task_local! {
 /// Runs hyper's HTTP/2 over a client's stream.
 ///
 /// Every stream may have [`STREAM_WINDOW`] unread bytes in flight to Lockgate, and the connection's window has room
-/// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The same
-/// holds for h2's overhead for unread small frames, which is limited to half of that window: see [`CONNECTION_WINDOW`].
+/// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The overhead
+/// for unread small frames is limited for all streams together: see [`CONNECTION_WINDOW`].
 ///
 /// A GOAWAY is followed by a PING, and hyper admits new streams until the client has answered it. A client that does
 /// not answer within [`ConnTimeouts::goaway`] opens no further stream, and the connection ends with its last one.
@@ -422,9 +422,12 @@ const STREAM_WINDOW: u32 = 65_535;
 /// The maximum of a window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 
-/// h2 counts 256 bytes for each unread small frame, and ends the connection when they reach half of its
-/// window. One stream has room for 65,535 frames of a byte: several that are paused must not end the others.
-const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
+/// The minimum of a connection's window. h2 counts 256 bytes for each unread small frame, and ends the connection when
+/// they reach half of its window: here 8 MiB, about the windows of 100 streams. The frames use up to three times that.
+/// h2 subtracts the length of larger frames that arrive, so a client that also sends those may have more small ones.
+/// Three streams that are paused with as many of the smallest messages as their windows admit (9,362) do not end the
+/// others.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// The bytes of one stream's response that are buffered while its client does not read.
 const MAX_SEND_BUF: usize = 64 * 1024;
