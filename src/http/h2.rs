@@ -103,10 +103,10 @@ async fn drive_streams<F>(
 where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let state = ConnState::new(true);
-    let (coalescer, timeouts, connection) = {
+    let (state, coalescer, timeouts, connection) = {
         let gateway = context.live.snapshot();
         let limits = &gateway.limits;
+        let state = ConnState::multiplexed(limits.h2_streams);
         let timeouts = ConnTimeouts::new(limits);
         let stream: ClientStream =
             TimeoutStream::new(parts, state.clone(), timeouts.without_rate());
@@ -129,8 +129,9 @@ where
             builder.enable_connect_protocol();
         }
         let progress = ProgressLimits::of_client(limits);
-        let state = state.clone();
+        let connection_state = state.clone();
         let service = service_fn(move |request| {
+            let state = &connection_state;
             let opened = (!state.is_refusing()).then(|| {
                 let in_flight = state.begin_request();
                 let progress = Arc::new(ResponseProgress::new(progress));
@@ -145,7 +146,8 @@ where
             }
         });
         let io = TokioIo::new(coalescer.clone());
-        (coalescer, timeouts, builder.serve_connection(io, service))
+        let connection = builder.serve_connection(io, service);
+        (state, coalescer, timeouts, connection)
     };
     let mut connection = pin!(connection);
     // The end of the time in which the client must react to the GOAWAY.
