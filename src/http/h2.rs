@@ -78,8 +78,8 @@ tokio::task_local! {
 /// Runs hyper's HTTP/2 over a client's stream.
 ///
 /// Every stream may have [`STREAM_WINDOW`] unread bytes in flight to Lockgate, and the connection's window has room
-/// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The same
-/// holds for h2's overhead for unread small frames, which is limited to half of that window: see [`CONNECTION_WINDOW`].
+/// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The overhead
+/// for unread small frames is limited for all streams together: see [`CONNECTION_WINDOW`].
 ///
 /// A GOAWAY is followed by a PING, and hyper admits new streams until the client has answered it. A client that does
 /// not answer within [`ConnTimeouts::goaway`] opens no further stream, and the connection ends with its last one.
@@ -103,10 +103,10 @@ async fn drive_streams<F>(
 where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let state = ConnState::new(true);
-    let (coalescer, timeouts, connection) = {
+    let (state, coalescer, timeouts, connection) = {
         let gateway = context.live.snapshot();
         let limits = &gateway.limits;
+        let state = ConnState::multiplexed(limits.h2_streams);
         let timeouts = ConnTimeouts::new(limits);
         let stream: ClientStream =
             TimeoutStream::new(parts, state.clone(), timeouts.without_rate());
@@ -129,8 +129,9 @@ where
             builder.enable_connect_protocol();
         }
         let progress = ProgressLimits::of_client(limits);
-        let state = state.clone();
+        let connection_state = state.clone();
         let service = service_fn(move |request| {
+            let state = &connection_state;
             let opened = (!state.is_refusing()).then(|| {
                 let in_flight = state.begin_request();
                 let progress = Arc::new(ResponseProgress::new(progress));
@@ -145,7 +146,8 @@ where
             }
         });
         let io = TokioIo::new(coalescer.clone());
-        (coalescer, timeouts, builder.serve_connection(io, service))
+        let connection = builder.serve_connection(io, service);
+        (state, coalescer, timeouts, connection)
     };
     let mut connection = pin!(connection);
     // The end of the time in which the client must react to the GOAWAY.
@@ -422,9 +424,12 @@ const STREAM_WINDOW: u32 = 65_535;
 /// The maximum of a window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 
-/// h2 counts 256 bytes for each unread small frame, and ends the connection when they reach half of its
-/// window. One stream has room for 65,535 frames of a byte: several that are paused must not end the others.
-const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
+/// The minimum of a connection's window. h2 counts 256 bytes for each unread small frame, and ends the connection when
+/// they reach half of its window: here 8 MiB, about the windows of 100 streams. The frames use up to three times that.
+/// h2 subtracts the length of larger frames that arrive, so a client that also sends those may have more small ones.
+/// Three streams that are paused with as many of the smallest messages as their windows admit (9,362) do not end the
+/// others.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// The bytes of one stream's response that are buffered while its client does not read.
 const MAX_SEND_BUF: usize = 64 * 1024;

@@ -86,6 +86,8 @@ pub(crate) enum RefusalReason {
     Status,
     /// The server is stopping.
     Stopping,
+    /// As many sessions of the HTTP/2 connection are open or closing as it may have streams (`limits.h2_streams`).
+    StreamsFull,
     /// The request target is malformed, or names another authority than `Host`.
     Target,
     /// The token is ambiguous or malformed.
@@ -164,6 +166,14 @@ impl Refusal {
         Refusal::unavailable(
             RefusalReason::Draining,
             "this route is draining, try again later",
+        )
+    }
+
+    /// Creates the refusal of a handshake while the server is stopping.
+    pub(crate) fn stopping() -> Self {
+        Refusal::unavailable(
+            RefusalReason::Stopping,
+            "this server is stopping, try again",
         )
     }
 
@@ -282,6 +292,7 @@ impl RefusalReason {
             RefusalReason::SessionsShare => "sessions-share",
             RefusalReason::Status => "status",
             RefusalReason::Stopping => "stopping",
+            RefusalReason::StreamsFull => "streams-full",
             RefusalReason::Target => "target",
             RefusalReason::Token => "token",
             RefusalReason::TokenConflict => "token-conflict",

@@ -14,7 +14,7 @@ use crate::{
 };
 use ::http::{Response, Version, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// A request in progress, from its arrival to its response or session.
@@ -27,6 +27,8 @@ pub(crate) struct RequestContext<'g> {
     pub(crate) client: IpAddr,
     pub(crate) version: Version,
     pub(crate) started: Instant,
+    /// The time in which the handshake waited for another session of its connection to end.
+    pub(crate) waited: Duration,
     /// Held until the response body is complete, or as long as the session; `None` in an explanation.
     pub(crate) in_flight: Option<InFlight>,
     /// Held as long as `in_flight`.
@@ -75,6 +77,7 @@ impl<'g> RequestContext<'g> {
             client,
             version: request.version,
             started: record.started,
+            waited: Duration::ZERO,
             in_flight: None,
             client_permit: None,
             upgrade: None,
@@ -82,9 +85,9 @@ impl<'g> RequestContext<'g> {
         }
     }
 
-    /// Returns the end of the handshake with a backend of `route`.
+    /// Returns the end of the handshake with a backend of `route`. `waited` does not count: no backend caused it.
     pub(crate) fn handshake_deadline(&self, route: &Route) -> Instant {
-        self.started + route.handshake_timeout
+        self.started + self.waited + route.handshake_timeout
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) async fn drive<S, F>(
     S: Transport + Send + 'static,
     F: Future<Output = Response<Body>>,
 {
-    let state = ConnState::new(false);
+    let state = ConnState::new();
     let connection = {
         let limits = &context.live.snapshot().limits;
         let stream = TimeoutStream::new(parts, state.clone(), ConnTimeouts::new(limits));

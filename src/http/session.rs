@@ -41,6 +41,8 @@ pub(crate) struct PendingSession {
     pub(crate) lease: Lease,
     pub(crate) permit: OwnedSemaphorePermit,
     pub(crate) client_permit: Option<ClientPermit>,
+    /// The permit of a session in an HTTP/2 connection.
+    pub(crate) connection_permit: Option<OwnedSemaphorePermit>,
     pub(crate) limits: watch::Receiver<SessionLimits>,
     /// The backend's leg, and the bytes received directly after its 101.
     pub(crate) backend: (BackendStream, Bytes),
@@ -67,23 +69,27 @@ impl PendingSession {
     /// Waits until the response has been sent, then spawns the session as a separate task, so that the future of that
     /// long-lived task stays small.
     pub(crate) async fn start(
-        self,
+        mut self,
         context: Arc<Context>,
         client: Option<OnUpgrade>,
         in_flight: Option<InFlight>,
     ) {
-        match client_leg(client).await {
+        let client = client_leg(client).await;
+        let connection_permit = self.connection_permit.take();
+        match client {
             ClientLeg::Connection(client, guard, early) => {
                 self.spawn(context, client, early, guard);
             }
             ClientLeg::Stream(client) => {
-                // While the session lasts, its connection is not idle.
-                self.spawn(context, client, Bytes::new(), Box::new(in_flight));
+                // While the session lasts, its connection is not idle, and it counts in it.
+                let guard = Box::new((in_flight, connection_permit));
+                self.spawn(context, client, Bytes::new(), guard);
             }
             ClientLeg::Gone => {
                 // The backend sees a session whose client has disconnected.
                 let (tasks, client) = (context.tasks.clone(), tokio::io::empty());
-                tasks.spawn(self.session(context, client, Bytes::new(), Box::new(())));
+                let guard = Box::new(connection_permit);
+                tasks.spawn(self.session(context, client, Bytes::new(), guard));
             }
         }
     }

@@ -29,8 +29,8 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Notify,
-    time::{Instant, Sleep, sleep_until},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 
 /// A client's stream while it carries HTTP; a session takes its parts.
@@ -72,8 +72,9 @@ struct ConnShared {
     in_flight: AtomicU32,
     /// Set while a request head is awaited or has begun.
     head: AtomicBool,
-    /// Set if several requests can be active at a time, as in HTTP/2.
-    multiplexed: bool,
+    /// In HTTP/2, where several requests can be active at a time: permits for the sessions of the connection, one for
+    /// each concurrent stream that it may have.
+    session_permits: Option<Arc<Semaphore>>,
     /// Wakes the connection to check its deadline or `overdue` again.
     notify: Notify,
     overdue: AtomicBool,
@@ -85,13 +86,16 @@ struct ConnShared {
 
 /// A request being answered; the last clone is dropped when its response is complete.
 #[derive(Debug, Clone)]
-pub(crate) struct InFlight(
-    #[expect(dead_code, reason = "counts until the last clone is dropped")] Arc<InFlightGuard>,
-);
+pub(crate) struct InFlight(Arc<InFlightGuard>);
 
 /// One unit of [`ConnShared::in_flight`].
 #[derive(Debug)]
 struct InFlightGuard(ConnState);
+
+/// The error of a handshake in an HTTP/2 connection whose sessions, open or closing, have reached its limit on streams.
+#[derive(Debug, thiserror::Error)]
+#[error("the limit on sessions of the connection is reached")]
+pub(crate) struct SessionsOfConnectionFull;
 
 /// The deadlines of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -116,12 +120,23 @@ enum Awaiting {
 // === impl ConnState ===
 
 impl ConnState {
-    /// Creates the state of a connection on which the first request is awaited.
-    pub(crate) fn new(multiplexed: bool) -> Self {
+    /// Creates the state of an HTTP/1.1 connection on which the first request is awaited.
+    pub(crate) fn new() -> Self {
+        ConnState::with_session_permits(None)
+    }
+
+    /// Creates the state of an HTTP/2 connection with this maximum of concurrent streams.
+    pub(crate) fn multiplexed(streams: u32) -> Self {
+        let permits = usize::try_from(streams).unwrap_or(usize::MAX);
+        let permits = Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
+        ConnState::with_session_permits(Some(Arc::new(permits)))
+    }
+
+    fn with_session_permits(session_permits: Option<Arc<Semaphore>>) -> Self {
         ConnState(Arc::new(ConnShared {
             in_flight: AtomicU32::new(0),
             head: AtomicBool::new(true),
-            multiplexed,
+            session_permits,
             notify: Notify::new(),
             overdue: AtomicBool::new(false),
             stalled: AtomicU32::new(0),
@@ -191,6 +206,10 @@ impl ConnState {
         }
     }
 
+    fn is_multiplexed(&self) -> bool {
+        self.0.session_permits.is_some()
+    }
+
     fn awaiting(&self) -> Awaiting {
         match self.0.in_flight.load(Ordering::Relaxed) {
             0 if self.0.head.load(Ordering::Relaxed) => Awaiting::Head,
@@ -201,8 +220,30 @@ impl ConnState {
 
     /// Records received bytes. In HTTP/1.1 they begin the next request; in HTTP/2 they can be anything.
     fn on_bytes(&self) {
-        if !self.0.multiplexed && self.awaiting() == Awaiting::Idle {
+        if !self.is_multiplexed() && self.awaiting() == Awaiting::Idle {
             self.0.head.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    /// Returns the permit of a session in this connection, to be held until the session has ended. A stream that its
+    /// client has reset no longer counts for HTTP/2, but its session waits for the backend's Close.
+    ///
+    /// At the limit, a session that is closing has [`SESSION_END_WAIT`] to end. In HTTP/1.1 there is no permit: the
+    /// session takes over the connection.
+    pub(crate) async fn acquire_session(
+        &self,
+    ) -> Result<Option<OwnedSemaphorePermit>, SessionsOfConnectionFull> {
+        let InFlightGuard(ConnState(connection)) = &*self.0;
+        let Some(permits) = connection.session_permits.clone() else {
+            return Ok(None);
+        };
+        match timeout(SESSION_END_WAIT, permits.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            Ok(Err(_)) | Err(_) => Err(SessionsOfConnectionFull),
         }
     }
 }
@@ -281,7 +322,7 @@ impl<S> TimeoutStream<S> {
         ready!(self.poll_timer(cx));
         let first =
             awaiting == Awaiting::Idle && !self.state.0.overdue.swap(true, Ordering::Relaxed);
-        if first && self.state.0.multiplexed {
+        if first && self.state.is_multiplexed() {
             // RFC 9113 §9.1: the connection ends with GOAWAY, and the client has a short time to read it.
             self.state.0.notify.notify_one();
             let last = Instant::now() + self.timeouts.request_head;
@@ -413,3 +454,7 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
 
 /// Streams of one HTTP/2 connection that may stall before the connection ends.
 const MAX_STALLED_STREAMS: u32 = 10;
+
+/// The time in which a closing session can make room for the next one of its connection: its lingering close takes up
+/// to a second after the client's stream has ended.
+const SESSION_END_WAIT: Duration = Duration::from_secs(2);

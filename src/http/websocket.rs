@@ -25,7 +25,10 @@ use ::http::{
     Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header, request::Parts,
 };
 use std::sync::Arc;
-use tokio::time::timeout_at;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 
 /// A handshake with one backend.
 struct HandshakeAttempt<'a> {
@@ -46,6 +49,7 @@ pub(crate) async fn open(
     offer: &Offer,
     outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
+    let connection_permit = connection_permit(context, rc).await?;
     let mut attempts = Attempts::new(&context.metrics, rc, route, parts, path);
     let permit = context.session_permits.clone().try_acquire_owned();
     let permit = permit.map_err(|_| {
@@ -68,9 +72,7 @@ pub(crate) async fn open(
     let (lease, outcome) = tokio::select! {
         connected = connected => connected?,
         // A session that opens now would be closed at once; after a refusal the client can connect to another server.
-        () = context.sessions.closing() => {
-            return Err(Refusal::unavailable(RefusalReason::Stopping, "this server is stopping, try again"));
-        }
+        () = context.sessions.closing() => return Err(Refusal::stopping()),
     };
     let (mut agreed, backend, mut headers) = match outcome {
         HandshakeOutcome::Upgraded {
@@ -114,6 +116,7 @@ pub(crate) async fn open(
         lease,
         permit,
         client_permit: rc.client_permit.take(),
+        connection_permit,
         limits: route.limits.subscribe(),
         backend,
         reserved: agreed.reserved,
@@ -123,6 +126,28 @@ pub(crate) async fn open(
     let starting = pending.start(context.clone(), rc.upgrade.take(), rc.in_flight.take());
     context.tasks.spawn(starting);
     Ok(switching_protocols(rc.version, headers))
+}
+
+/// Limits the sessions of an HTTP/2 connection, including those whose stream the client has reset.
+async fn connection_permit(
+    context: &Context,
+    rc: &mut RequestContext<'_>,
+) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    let Some(in_flight) = &rc.in_flight else {
+        return Ok(None);
+    };
+    let begun = Instant::now();
+    let permit = tokio::select! {
+        permit = in_flight.acquire_session() => permit,
+        () = context.sessions.closing() => return Err(Refusal::stopping()),
+    };
+    rc.waited = begun.elapsed();
+    permit.map_err(|_| {
+        Refusal::unavailable(
+            RefusalReason::StreamsFull,
+            "too many WebSockets of this connection are open or closing, try again later",
+        )
+    })
 }
 
 // === impl HandshakeAttempt ===

@@ -4,7 +4,7 @@
 //! `LOCKGATE_FLOOD` sets the duration of each flood in seconds (1). The figures are printed.
 
 use crate::harness::{
-    Backend, Frame, Head, Lockgate, RawH2, Wire,
+    Backend, Frame, Head, Lockgate, RawH2, Wire, eventually, observe,
     raw_h2::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, HELLO, PING, RST_STREAM,
         SETTINGS, WINDOW_UPDATE, frame, hpack, read_frame,
@@ -12,7 +12,9 @@ use crate::harness::{
     switching_protocols, within,
 };
 use std::{
+    collections::HashMap,
     net::SocketAddr,
+    pin::pin,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -128,6 +130,83 @@ async fn unfinished_header_block_is_closed_at_its_deadline() {
         }
     }
     assert!(backend.untouched());
+}
+
+#[tokio::test]
+async fn unread_small_frames_of_one_connection_pin_at_most_32_mib() {
+    let echo = Backend::echo().await;
+    let setup = Lockgate::to(echo).with("session = { messages_per_second = 5 }");
+    let lockgate = setup.server("access = \"off\"").start().await;
+    let connect = hpack(&[
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "https"),
+        (":authority", "a.test"),
+        (":path", "/"),
+        ("sec-websocket-version", "13"),
+    ]);
+    let streams = || (0..30).map(|n| 2 * n + 1);
+    let opened = streams().map(|stream| frame(HEADERS, END_HEADERS, stream, &connect));
+    let hello = [HELLO.to_vec(), opened.collect::<Vec<_>>().concat()].concat();
+    let mut raw = RawH2::over(lockgate.tls_for_h2().await, &hello).await;
+    eventually("all sessions", async || {
+        observe(lockgate.status().await, |status| status["sessions"] == 30)
+    })
+    .await;
+    // Each session reads these messages, which it may forward at a low rate, and then reads no further bytes.
+    let messages = Frame::text("x").masked().encode().repeat(2300);
+    for stream in streams() {
+        raw.try_send(&frame(DATA, 0, stream, &messages).repeat(4))
+            .await;
+    }
+    let mut credit = HashMap::new();
+    while credit.values().filter(|bytes| **bytes > 30_000).count() < 25 {
+        let frame = raw.frame().await.expect("the connection is open");
+        if frame.kind == WINDOW_UPDATE
+            && frame.stream != 0
+            && let Some(increment) = frame.payload.first_chunk()
+        {
+            *credit.entry(frame.stream).or_insert(0) += u32::from_be_bytes(*increment);
+        }
+    }
+    let before = private_dirty(&lockgate);
+    let (mut reader, mut writer) = tokio::io::split(raw.into_inner());
+    let send = async {
+        for (stream, bytes) in credit {
+            let frames = frame(DATA, 0, stream, b"x").repeat(bytes.min(9000) as usize);
+            if writer.write_all(&frames).await.is_err() || writer.flush().await.is_err() {
+                break;
+            }
+        }
+        // The answer shows that the frames were read.
+        let _ = writer.write_all(&frame(PING, 0, 0, MARK)).await;
+        let _ = writer.flush().await;
+    };
+    let read = async {
+        while let Some(frame) = read_frame(&mut reader).await {
+            if frame.kind == GOAWAY || frame.kind == PING && frame.payload == MARK {
+                break;
+            }
+        }
+    };
+    let mut transfer = pin!(async { tokio::join!(send, read) });
+    let mut ticker = tokio::time::interval(Duration::from_millis(20));
+    let mut grown = 0;
+    within("the end of the frames or of the connection", async {
+        loop {
+            let done = tokio::select! {
+                _ = &mut transfer => true,
+                _ = ticker.tick() => false,
+            };
+            grown = grown.max(private_dirty(&lockgate) - before);
+            if done {
+                break;
+            }
+        }
+    })
+    .await;
+    println!("unread small frames: {grown:+} KiB");
+    assert!(grown < 32 * 1024, "{grown} KiB more");
 }
 
 /// Frames that are repeated on one connection until it is closed, and then on the next one.

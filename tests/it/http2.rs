@@ -1,6 +1,6 @@
 //! HTTP/2: WebSockets by extended CONNECT (RFC 8441), plain requests, and isolation of streams from each other.
 
-use crate::harness::{Backend, Frame, Lockgate, request, switching_protocols, within};
+use crate::harness::{Backend, Frame, Lockgate, eventually, request, switching_protocols, within};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -189,8 +189,8 @@ async fn small_messages_of_a_paused_stream_do_not_end_another() {
     let lockgate = Lockgate::with_file(&config).start().await;
     let mut client = lockgate.h2().await;
     let (mut paused, mut other) = (client.session("/slow").await, client.session("/").await);
-    // Each message has its own DATA frame; h2 limits how many are queued.
-    for _ in 0..4000 {
+    // As many of the smallest messages as fit into the window of a stream. Each has its own DATA frame.
+    for _ in 0..9000 {
         paused.send_frame(Frame::text("x")).await;
     }
     for round in 0..5 {
@@ -200,6 +200,49 @@ async fn small_messages_of_a_paused_stream_do_not_end_another() {
     }
     assert_eq!(paused.frame().await, Frame::text("x"));
     assert_eq!(lockgate.status().await["sessions"], 2);
+}
+
+#[tokio::test]
+async fn reset_streams_count_until_their_sessions_have_ended() {
+    // The backend does not answer a Close, so a session whose stream is reset lasts until `close_timeout`.
+    let setup = Lockgate::to(Backend::quiet().await).with("session = { close_timeout = \"4s\" }");
+    let lockgate = setup.with("[limits]\nh2_streams = 3").start().await;
+    let mut client = lockgate.h2().await;
+    for _ in 0..3 {
+        drop(client.session("/").await);
+    }
+    let (refused, _) = client.websocket("/", &[]).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let record = lockgate
+        .record(|record| record["why"] == "streams-full")
+        .await;
+    assert_eq!(record["status"], 503);
+    assert_eq!(lockgate.status().await["sessions"], 3);
+    // Another connection has a limit of its own.
+    let _other = lockgate.h2().await.session("/").await;
+    eventually("the sessions have ended", async || {
+        client.websocket("/", &[]).await.0.status() == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn handshake_waits_for_a_closing_session_of_its_connection() {
+    let backend = Backend::listen().await;
+    let setup = Lockgate::to(backend.address).with("[limits]\nh2_streams = 1");
+    let lockgate = setup.start().await;
+    let mut client = lockgate.h2().await;
+    let pending = tokio::spawn(async move { (client.session("/").await, client) });
+    let (mut server, _) = backend.accept_session().await;
+    let (session, mut client) = pending.await.expect("no panic");
+    drop(session);
+    let pending = tokio::spawn(async move { client.websocket("/", &[]).await.0.status() });
+    assert_eq!(server.frame().await.closes_with().0, 1001);
+    server.send_frame(Frame::close(1001, "")).await;
+    drop(server);
+    let _next = backend.accept_session().await;
+    assert_eq!(pending.await.expect("no panic"), 200);
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ pub struct Limits {
     pub idle: DurationValue,
     /// The maximum length of a request head.
     pub head_size: Size,
-    /// The maximum number of concurrent requests and WebSockets in one HTTP/2 connection; each may buffer 64 KiB.
+    /// The maximum number of concurrent requests and WebSockets in one HTTP/2 connection; each may buffer 64 KiB. WebSockets that are closing count too, also if their client has reset the stream; beyond the limit a handshake gets 503 with Retry-After.
     pub h2_streams: u32,
 }
 

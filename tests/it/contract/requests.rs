@@ -308,5 +308,15 @@ async fn reasons_of_limits_are_unchanged() {
         .request("GET /requests-share HTTP/1.1\r\nHost: a.test\r\n\r\n")
         .await;
     lines.insert(refusal(&lockgate, "requests-share").await);
+    // A session counts in its connection until the backend has answered the Close.
+    let lockgate = Lockgate::to(backend.address)
+        .with("[limits]\nh2_streams = 1")
+        .start()
+        .await;
+    let mut client = lockgate.h2().await;
+    let (session, _closing) = tokio::join!(client.session("/"), backend.accept_session());
+    drop(session);
+    client.websocket("/streams-full", &[]).await;
+    lines.insert(refusal(&lockgate, "streams-full").await);
     snapshot("refusals_limits", &lines);
 }
