@@ -77,6 +77,8 @@ struct ConnShared {
     /// Wakes the connection to check its deadline or `overdue` again.
     notify: Notify,
     overdue: AtomicBool,
+    /// Set when the connection must close after the requests that are being answered.
+    closing: AtomicBool,
     /// The number of streams whose client did not read the response in time.
     stalled: AtomicU32,
     /// Set when the client had enough time to read a GOAWAY: new requests are refused.
@@ -85,9 +87,7 @@ struct ConnShared {
 
 /// A request being answered; the last clone is dropped when its response is complete.
 #[derive(Debug, Clone)]
-pub(crate) struct InFlight(
-    #[expect(dead_code, reason = "counts until the last clone is dropped")] Arc<InFlightGuard>,
-);
+pub(crate) struct InFlight(Arc<InFlightGuard>);
 
 /// One unit of [`ConnShared::in_flight`].
 #[derive(Debug)]
@@ -124,6 +124,7 @@ impl ConnState {
             multiplexed,
             notify: Notify::new(),
             overdue: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             stalled: AtomicU32::new(0),
             refusing: AtomicBool::new(false),
         }))
@@ -137,10 +138,11 @@ impl ConnState {
     }
 
     /// Completes when the connection's future has to be polled again. Returns whether the connection must close: it has
-    /// been idle for too long, or too many of its streams have stalled.
+    /// been idle for too long, too many of its streams have stalled, or a request requires it.
     pub(crate) async fn notified(&self) -> bool {
         self.0.notify.notified().await;
         self.0.overdue.load(Ordering::Relaxed)
+            || self.0.closing.load(Ordering::Relaxed)
             || self.0.stalled.load(Ordering::Relaxed) >= MAX_STALLED_STREAMS
     }
 
@@ -204,6 +206,18 @@ impl ConnState {
         if !self.0.multiplexed && self.awaiting() == Awaiting::Idle {
             self.0.head.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    /// Closes the HTTP/2 connection of the request gracefully: it accepts no further requests, and ends with its last
+    /// stream.
+    pub(crate) fn close_connection(&self) {
+        let shared = &self.0.0.0;
+        shared.closing.store(true, Ordering::Relaxed);
+        shared.notify.notify_one();
     }
 }
 
