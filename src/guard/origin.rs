@@ -5,7 +5,7 @@ use crate::{
     config::{HostPattern, OriginPattern},
     guard::{Denial, DenialReason},
 };
-use ::http::{HeaderMap, HeaderValue, header::ORIGIN, uri};
+use ::http::{HeaderMap, HeaderValue, Method, header::ORIGIN, uri};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The origins that may open a WebSocket. Ports are ignored.
@@ -79,6 +79,37 @@ impl OriginGuard {
         )))
     }
 
+    /// Checks a plain request with credentials that a browser sends automatically, whichever page causes the request.
+    /// In addition to [`OriginGuard::check`], it refuses a request without Origin that a page of another origin has
+    /// caused according to its fetch metadata: browsers send no Origin with the GET for a script, a picture or a frame.
+    ///
+    /// A GET that navigates a whole tab or window is admitted, as with `SameSite=Lax` (RFC 6265bis §5.6.7.1): otherwise
+    /// links would not work, and the page that has the link cannot read the response. Clients without fetch metadata
+    /// are no browsers, or too old to send it.
+    pub fn check_ambient(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        host: &str,
+    ) -> Result<(), Denial> {
+        self.check(headers, host)?;
+        let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+        // "none" stands for the user: an address that was typed, a bookmark.
+        if sites.all(|site| site == "same-origin" || site == "none")
+            || headers.contains_key(ORIGIN)
+            || self.patterns.contains(&OriginPattern::Any)
+            || is_top_level_navigation(method, headers)
+        {
+            return Ok(());
+        }
+        Err(denial(
+            "A page of another origin has caused this request (Sec-Fetch-Site), and the browser has sent a cookie with the \
+             token but no Origin. Load it with fetch() or crossorigin, so that the browser sends the Origin, and add that \
+             to `origins`; or add \"*\"."
+                .to_owned(),
+        ))
+    }
+
     /// Returns whether an admitted handshake comes from a page of its own host that was loaded over `http://`, and only
     /// "same-host" admits it. Loopback hosts do not count: browsers treat them as secure.
     pub fn is_cleartext_same_host(&self, headers: &HeaderMap, host: &str) -> bool {
@@ -143,6 +174,17 @@ impl Origin {
     }
 }
 
+/// Returns whether a link, or a form with the method GET, opens a document in a tab or window.
+fn is_top_level_navigation(method: &Method, headers: &HeaderMap) -> bool {
+    let is_only = |name: &str, expected: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.next().is_some_and(|value| value == expected) && values.next().is_none()
+    };
+    method == Method::GET
+        && is_only("sec-fetch-mode", "navigate")
+        && is_only("sec-fetch-dest", "document")
+}
+
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.ends_with(".localhost")
@@ -199,6 +241,9 @@ fn printable(value: &HeaderValue) -> String {
         .map(char::from)
         .collect()
 }
+
+/// The relation between the origin that caused a request and the origin of its URL (W3C Fetch Metadata §2.3).
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The longest possible name (RFC 1035 §2.3.4); a longer one is no origin.
 const MAX_HOST_LEN: usize = 253;

@@ -1,5 +1,6 @@
 //! The other end of a client's connection.
 
+use crate::tls::client_auth::CaSetId;
 use ::http::HeaderValue;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
@@ -24,32 +25,48 @@ pub(crate) struct Peer {
 
 /// A client's verified certificate in the form sent to backends. Created once per connection.
 #[derive(Debug, Clone)]
-pub(crate) struct ClientCertHeader(Arc<HeaderValue>);
+pub(crate) struct ClientCertHeader(Arc<VerifiedCert>);
+
+#[derive(Debug)]
+struct VerifiedCert {
+    value: HeaderValue,
+    verified_by: CaSetId,
+}
 
 // === impl ClientCertHeader ===
 
 impl ClientCertHeader {
-    /// Encodes a DER certificate.
-    pub(crate) fn of(certificate: &[u8]) -> Self {
+    /// Encodes a DER certificate that was verified against the CAs in `verified_by`.
+    pub(crate) fn new(certificate: &[u8], verified_by: CaSetId) -> Self {
         // RFC 9440 §2.1: a byte sequence of structured fields (RFC 8941 §3.3.5).
         let value = format!(":{}:", STANDARD.encode(certificate));
-        ClientCertHeader(Arc::new(value.try_into().expect("base64 is visible ASCII")))
+        let value = value.try_into().expect("base64 is visible ASCII");
+        ClientCertHeader(Arc::new(VerifiedCert { value, verified_by }))
     }
 
     /// Returns the value of the `Client-Cert` field.
     pub(crate) fn value(&self) -> &HeaderValue {
-        &self.0
+        &self.0.value
+    }
+
+    /// Returns whether the certificate was verified against these CAs.
+    pub(crate) fn is_verified_by(&self, ca_set: CaSetId) -> bool {
+        self.0.verified_by == ca_set
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::RootCertStore;
 
     /// The first four bytes of a certificate.
     #[test]
     fn certificate_is_encoded_as_byte_sequence() {
-        let certificate = ClientCertHeader::of(&[0x30, 0x82, 0x01, 0xa8]);
+        let certificate = ClientCertHeader::new(
+            &[0x30, 0x82, 0x01, 0xa8],
+            CaSetId::new(&RootCertStore::empty()),
+        );
         assert_eq!(certificate.value(), ":MIIBqA==:");
     }
 }

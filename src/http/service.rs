@@ -178,7 +178,7 @@ fn authorize(
 }
 
 /// Checks the origin of a plain request whose token browsers send automatically. Backends trust that a page has set the
-/// token header itself, but browsers send cookies with requests of any page.
+/// token header itself, but browsers send cookies with requests of any page, some of them without Origin.
 fn authorize_token(
     route: &Route,
     parts: &Parts,
@@ -188,7 +188,7 @@ fn authorize_token(
     if outbound.token.is_ambient() && validated.offer.is_none() {
         route
             .origins
-            .check(&parts.headers, &validated.authority.host)
+            .check_ambient(&parts.method, &parts.headers, &validated.authority.host)
             .map_err(forbidden)?;
     }
     Ok(())

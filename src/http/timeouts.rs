@@ -78,6 +78,8 @@ struct ConnShared {
     /// Wakes the connection to check its deadline or `overdue` again.
     notify: Notify,
     overdue: AtomicBool,
+    /// Set when the connection must close after the requests that are being answered.
+    closing: AtomicBool,
     /// The number of streams whose client did not read the response in time.
     stalled: AtomicU32,
     /// Set when the client had enough time to read a GOAWAY: new requests are refused.
@@ -139,6 +141,7 @@ impl ConnState {
             session_permits,
             notify: Notify::new(),
             overdue: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             stalled: AtomicU32::new(0),
             refusing: AtomicBool::new(false),
         }))
@@ -152,10 +155,11 @@ impl ConnState {
     }
 
     /// Completes when the connection's future has to be polled again. Returns whether the connection must close: it has
-    /// been idle for too long, or too many of its streams have stalled.
+    /// been idle for too long, too many of its streams have stalled, or a request requires it.
     pub(crate) async fn notified(&self) -> bool {
         self.0.notify.notified().await;
         self.0.overdue.load(Ordering::Relaxed)
+            || self.0.closing.load(Ordering::Relaxed)
             || self.0.stalled.load(Ordering::Relaxed) >= MAX_STALLED_STREAMS
     }
 
@@ -245,6 +249,14 @@ impl InFlight {
             Ok(Ok(permit)) => Ok(Some(permit)),
             Ok(Err(_)) | Err(_) => Err(SessionsOfConnectionFull),
         }
+    }
+
+    /// Closes the HTTP/2 connection of the request gracefully: it accepts no further requests, and ends with its last
+    /// stream.
+    pub(crate) fn close_connection(&self) {
+        let shared = &self.0.0.0;
+        shared.closing.store(true, Ordering::Relaxed);
+        shared.notify.notify_one();
     }
 }
 

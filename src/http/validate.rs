@@ -13,6 +13,7 @@ use crate::{
         path::NormalPath,
     },
     router::{framework::TRUSTED_BY_BACKENDS, host::Authority, rule::RouteQuery},
+    tls::client_auth::CaSetId,
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use hyper::ext::Protocol;
@@ -104,29 +105,54 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
 }
 
 /// Refuses a request as misdirected (RFC 9110 §15.5.20) if its host requires client authentication and the connection
-/// was opened without it, or the other way round: the client has coalesced connections, or attempts a bypass.
+/// was opened without it, or the other way round: the client has coalesced connections, or attempts a bypass. A client
+/// certificate counts as long as `tls.client_ca` has the CAs that it was verified against.
 pub(crate) fn check_misdirected(
     rc: &RequestContext<'_>,
     validated: &ValidatedRequest<'_>,
 ) -> Result<(), Refusal> {
+    let host = Some(&*validated.authority.host);
     let text = match (
-        rc.gateway
-            .tls
-            .requires_client_auth(Some(&validated.authority.host)),
+        rc.gateway.tls.client_auth(host),
         rc.peer.client_auth_requested,
     ) {
-        (true, false) => {
+        (Some(_), false) => {
             "this host requests client certificates (client_cert), but this connection was opened without such a \
              request: with another server name, or with none"
         }
-        (false, true) => {
+        (None, true) => {
             "this host requests no client certificates (client_cert), but one was requested on this connection: it was \
              opened with another server name, or with none"
         }
-        _ => return Ok(()),
+        (Some(client_auth), true) => return check_ca_set(rc, client_auth.ca_set),
+        (None, false) => return Ok(()),
     };
+    Err(misdirected(text))
+}
+
+/// Refuses a request whose client certificate was verified against other CAs than `ca_set`. Its connection closes,
+/// because the client must present a certificate again.
+fn check_ca_set(rc: &RequestContext<'_>, ca_set: CaSetId) -> Result<(), Refusal> {
+    let certificate = rc.peer.client_cert.as_ref();
+    if certificate.is_none_or(|certificate| certificate.is_verified_by(ca_set)) {
+        return Ok(());
+    }
+    let refusal = misdirected(
+        "the trusted client CAs (tls.client_ca) have changed since this connection was opened; connect again",
+    );
+    match &rc.in_flight {
+        // RFC 9113 §8.2.2: HTTP/2 has no Connection field, but GOAWAY.
+        Some(in_flight) if rc.version == Version::HTTP_2 => {
+            in_flight.close_connection();
+            Err(refusal)
+        }
+        _ => Err(refusal.with(header::CONNECTION, HeaderValue::from_static("close"))),
+    }
+}
+
+fn misdirected(text: &'static str) -> Refusal {
     let status = StatusCode::MISDIRECTED_REQUEST;
-    Err(Refusal::new(status, RefusalReason::Misdirected, text))
+    Refusal::new(status, RefusalReason::Misdirected, text)
 }
 
 /// Returns whether this is the extended CONNECT of a WebSocket (RFC 8441 §4); any other CONNECT is refused.

@@ -92,8 +92,11 @@ impl ConnectionHandler {
                     address: client.ip(),
                     port: client.port(),
                     local,
-                    client_auth_requested: accepted.client_auth_requested,
-                    client_cert: accepted.certificate.as_deref().map(ClientCertHeader::of),
+                    client_auth_requested: accepted.client_ca_set.is_some(),
+                    client_cert: accepted
+                        .certificate
+                        .zip(accepted.client_ca_set)
+                        .map(|(certificate, ca_set)| ClientCertHeader::new(&certificate, ca_set)),
                 };
                 Box::pin(server::serve(
                     self.http.clone(),

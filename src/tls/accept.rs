@@ -6,7 +6,7 @@ use crate::{
         crypto::provider,
         tls_stream::{self, ServerStream},
     },
-    tls::{error::TlsError, server_config::TlsServer, x509::normalize_sni},
+    tls::{client_auth::CaSetId, error::TlsError, server_config::TlsServer, x509::normalize_sni},
 };
 use rustls::{
     ProtocolVersion, ServerConfig,
@@ -30,8 +30,8 @@ pub struct AcceptedTls<S> {
     pub sni: Option<Box<str>>,
     /// The negotiated version: 1.2 or 1.3.
     pub version: ProtocolVersion,
-    /// True if client authentication was requested.
-    pub client_auth_requested: bool,
+    /// The CAs that a client certificate is verified against; `None` if client authentication was not requested.
+    pub client_ca_set: Option<CaSetId>,
     /// The client's verified certificate; a resumed session keeps it.
     pub certificate: Option<CertificateDer<'static>>,
 }
@@ -100,7 +100,7 @@ where
     let chain = tls_state.peer_certificates().unwrap_or_default();
     Ok(AcceptOutcome::Client(AcceptedTls {
         version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
-        client_auth_requested: client_auth.is_some(),
+        client_ca_set: client_auth.map(|client_auth| client_auth.ca_set),
         certificate: chain.first().cloned(),
         stream,
         sni,

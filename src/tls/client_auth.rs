@@ -9,11 +9,19 @@ use crate::{
     },
     tls::x509,
 };
+use aws_lc_rs::digest::{self, SHA256};
 use rustls::{
     RootCertStore,
+    pki_types::TrustAnchor,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use std::{collections::HashSet, iter, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    iter,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+};
 use tracing::warn;
 
 /// The hosts of all routes that use client certificates.
@@ -66,21 +74,60 @@ impl<'a> FromIterator<&'a HostPattern> for ClientAuthHosts {
     }
 }
 
+/// The identity of a set of CAs. Two sets have the same identity if they verify the same certificates, whatever the
+/// order in their files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CaSetId([u8; digest::SHA256_OUTPUT_LEN]);
+
+// === impl CaSetId ===
+
+impl CaSetId {
+    /// Returns the identity of the CAs in a store.
+    pub(crate) fn new(roots: &RootCertStore) -> CaSetId {
+        let hashes: BTreeSet<_> = roots.roots.iter().map(anchor_hash).collect();
+        CaSetId(hash(hashes.iter().map(<[u8; _]>::as_slice)))
+    }
+}
+
+/// Hashes everything that webpki uses of a CA.
+fn anchor_hash(anchor: &TrustAnchor<'_>) -> [u8; digest::SHA256_OUTPUT_LEN] {
+    let parts = [
+        Some(&anchor.subject),
+        Some(&anchor.subject_public_key_info),
+        anchor.name_constraints.as_ref(),
+    ];
+    hash(parts.into_iter().flatten().map(|part| part.as_ref()))
+}
+
+fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> [u8; digest::SHA256_OUTPUT_LEN] {
+    let mut context = digest::Context::new(&SHA256);
+    for part in parts {
+        // The length separates the parts.
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let hash = context.finish();
+    hash.as_ref().try_into().expect("the length of SHA-256")
+}
+
 /// Returns the host without its first label.
 fn parent(host: &str) -> Option<&str> {
     host.split_once('.').map(|(_, parent)| parent)
 }
 
-/// Returns a verifier that trusts client certificates signed by one of the CAs in `file`. It requests a certificate but
-/// does not require one: a client without one is refused later, by an HTTP response that states the reason.
+/// Returns a verifier that trusts client certificates signed by one of the CAs in `file`, and the identity of these
+/// CAs. The verifier requests a certificate but does not require one: a client without one is refused later, by an HTTP
+/// response that states the reason.
 pub(crate) fn verifier(
     file: &Located<PathBuf>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Arc<dyn ClientCertVerifier>> {
+) -> Option<(Arc<dyn ClientCertVerifier>, CaSetId)> {
     let verifier = roots(file).and_then(|roots| {
+        let ca_set = CaSetId::new(&roots);
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .allow_unauthenticated()
             .build()
+            .map(|verifier| (verifier, ca_set))
             .map_err(|error| FileError::new(format!("it cannot be used: {error}"), HINT))
     });
     verifier
@@ -154,6 +201,23 @@ mod tests {
                 assert!(!hosts.contains(*name), "{patterns:?} {name:?}");
             }
         }
+    }
+
+    #[test]
+    fn ca_sets_are_compared_without_order_and_repetition() {
+        let (one, other) = (Pki::new().ca_pem(), Pki::new().ca_pem());
+        let pki = Pki::new();
+        let ca_set = |cas: &[&str]| {
+            let value = pki.write("clients.pem", cas.concat());
+            let at = LOCATION;
+            verifier(&Located { value, at }, &mut vec![]).unwrap().1
+        };
+        let both = ca_set(&[&one, &other]);
+        assert_eq!(both, ca_set(&[&other, &one]));
+        assert_eq!(both, ca_set(&[&one, &other, &one]));
+        assert_eq!(ca_set(&[&one]), ca_set(&[&one]));
+        assert_ne!(both, ca_set(&[&one]));
+        assert_ne!(ca_set(&[&one]), ca_set(&[&other]));
     }
 
     #[test]

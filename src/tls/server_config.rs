@@ -6,7 +6,7 @@ use crate::{
     net::crypto::provider,
     tls::{
         certs::Certificates,
-        client_auth::{self, ClientAuthHosts},
+        client_auth::{self, CaSetId, ClientAuthHosts},
         issued::IssuedCerts,
     },
 };
@@ -35,6 +35,8 @@ pub struct TlsServer {
 pub(crate) struct ClientAuth {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) hosts: ClientAuthHosts,
+    /// The CAs that client certificates are verified against.
+    pub(crate) ca_set: CaSetId,
 }
 
 // === impl TlsServer ===
@@ -81,10 +83,11 @@ impl TlsServer {
         let previous_ticketer = previous.map(|previous| previous.config.ticketer.clone());
         let config = build_config(WebPkiClientVerifier::no_client_auth(), previous_ticketer)?;
         let client_auth = match verifier {
-            Some(verifier) if !hosts.is_empty() => Some(ClientAuth {
+            Some((verifier, ca_set)) if !hosts.is_empty() => Some(ClientAuth {
                 // New ticket keys: older tickets may belong to clients of another CA.
                 config: build_config(verifier, None)?,
                 hosts,
+                ca_set,
             }),
             _ => None,
         };

@@ -8,6 +8,7 @@ mod connections;
 mod fixture;
 mod matrix;
 mod optional_cert;
+mod removed_ca;
 mod request;
 
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -170,6 +170,91 @@ async fn plain_request_with_cookie_of_another_origin_is_refused() {
     }
 }
 
+/// Browsers send no Origin with a GET for a script or picture, but Sec-Fetch-Site (W3C Fetch Metadata).
+#[tokio::test]
+async fn plain_request_with_cookie_from_another_site_without_origin_is_refused() {
+    let script = "Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n";
+    let link = "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    let frame = "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n";
+    let cross = "Sec-Fetch-Site: cross-site\r\n";
+    let same_site = "Sec-Fetch-Site: same-site\r\n";
+    let allowed = "Origin: https://b.test\r\n";
+    let rows: [(&str, &str, &[&str], u16); 17] = [
+        ("GET", "cookie", &[], 200),
+        (
+            "GET",
+            "cookie",
+            &["Sec-Fetch-Site: same-origin\r\n", script],
+            200,
+        ),
+        ("GET", "cookie", &["Sec-Fetch-Site: none\r\n", link], 200),
+        ("GET", "cookie", &[cross, script], 403),
+        ("GET", "cookie", &[same_site, script], 403),
+        (
+            "GET",
+            "cookie",
+            &["Sec-Fetch-Site: unknown\r\n", script],
+            403,
+        ),
+        (
+            "GET",
+            "cookie",
+            &["Sec-Fetch-Site: none\r\n", cross, script],
+            403,
+        ),
+        ("GET", "cookie", &[cross], 403),
+        ("HEAD", "cookie", &[cross, script], 403),
+        ("GET", "cookie", &[cross, frame], 403),
+        ("GET", "cookie", &[cross, link], 200),
+        ("GET", "cookie", &[same_site, link], 200),
+        ("HEAD", "cookie", &[cross, link], 403),
+        ("POST", "cookie", &[cross, link], 403),
+        ("GET", "cookie", &[cross, script, allowed], 200),
+        ("GET", "query", &[cross, script], 200),
+        ("GET", "no", &[cross, script], 200),
+    ];
+    for origins in ["origins = [\"https://b.test\"]", "origins = [\"*\"]"] {
+        let backend = Backend::listen().await;
+        let file = format!(
+            "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n\
+             [[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{}\"\n{RULE}\n{origins}\n",
+            backend.address
+        );
+        let lockgate = Lockgate::with_file(&file).start().await;
+        for (method, token, more, status) in rows {
+            let more = more.concat();
+            let case = format!("{origins} {method} {token} {more}");
+            let (target, cookie) = match token {
+                "cookie" => ("/p", "Cookie: session=T\r\n"),
+                "query" => ("/p?token=T", ""),
+                _ => ("/p", ""),
+            };
+            let status = if origins.contains('*') { 200 } else { status };
+            let mut client = lockgate
+                .request(format!(
+                    "{method} {target} HTTP/1.1\r\nHost: a.test\r\n{cookie}{more}Content-Length: 0\r\n\r\n"
+                ))
+                .await;
+            if status == 200 {
+                let mut server = backend.accept().await;
+                let expected = if token == "no" {
+                    &[][..]
+                } else {
+                    &["Bearer T"]
+                };
+                assert_eq!(server.head().await.all("authorization"), expected, "{case}");
+                server
+                    .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .await;
+            }
+            assert_eq!(client.head().await.status(), status, "{case}");
+        }
+        if !origins.contains('*') {
+            lockgate.record(|record| record["why"] == "origin").await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn token_appears_in_no_log_metric_or_explanation() {
     let backend = Backend::listen().await;

@@ -248,3 +248,121 @@ fn cleartext_page_of_the_same_host_is_reported() {
         );
     }
 }
+
+#[test]
+fn ambient_credentials_are_admitted_by_origin_or_fetch_metadata() {
+    let script = &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")][..];
+    let link = &[
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+    ][..];
+    let frame = &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")][..];
+    // The patterns, the method, the values of Sec-Fetch-Site, Origin, the other fields, whether it is admitted
+    for (patterns, method, sites, origin, fields, admitted) in [
+        ("same-host", Method::GET, &[][..], None, &[][..], true),
+        (
+            "same-host",
+            Method::GET,
+            &["same-origin"],
+            None,
+            script,
+            true,
+        ),
+        ("same-host", Method::GET, &["none"], None, link, true),
+        (
+            "same-host",
+            Method::GET,
+            &["cross-site"],
+            None,
+            script,
+            false,
+        ),
+        (
+            "same-host",
+            Method::GET,
+            &["same-site"],
+            None,
+            script,
+            false,
+        ),
+        ("same-host", Method::GET, &[""], None, script, false),
+        (
+            "same-host",
+            Method::GET,
+            &["none", "cross-site"],
+            None,
+            script,
+            false,
+        ),
+        ("same-host", Method::GET, &["cross-site"], None, link, true),
+        (
+            "same-host",
+            Method::GET,
+            &["cross-site"],
+            None,
+            frame,
+            false,
+        ),
+        (
+            "same-host",
+            Method::HEAD,
+            &["cross-site"],
+            None,
+            link,
+            false,
+        ),
+        (
+            "same-host",
+            Method::POST,
+            &["cross-site"],
+            None,
+            link,
+            false,
+        ),
+        ("b.test", Method::GET, &["same-site"], None, script, false),
+        (
+            "b.test",
+            Method::GET,
+            &["same-site"],
+            Some("https://b.test"),
+            script,
+            true,
+        ),
+        (
+            "b.test",
+            Method::GET,
+            &["same-site"],
+            Some("https://c.test"),
+            script,
+            false,
+        ),
+        (
+            "b.test",
+            Method::GET,
+            &["cross-site"],
+            Some("https://c.test"),
+            link,
+            false,
+        ),
+        ("*", Method::POST, &["cross-site"], None, script, true),
+    ] {
+        let patterns: Vec<_> = patterns.split_whitespace().map(pattern).collect();
+        let mut headers = HeaderMap::new();
+        for site in sites {
+            headers.append("sec-fetch-site", HeaderValue::from_static(site));
+        }
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+        }
+        let guard = OriginGuard::new(&patterns);
+        let checked = guard.check_ambient(&method, &headers, "a.test");
+        assert_eq!(
+            checked.is_ok(),
+            admitted,
+            "{patterns:?} {method} {headers:?}"
+        );
+    }
+}

@@ -108,7 +108,7 @@ impl AcmeHost {
     }
 
     /// Returns the time of the next order in seconds since 1970; a time in the past means that the order is due.
-    pub(crate) fn due(&self, now: i64) -> i64 {
+    pub(crate) fn due(&self, client: &AcmeClient, now: i64) -> i64 {
         let state = self.state();
         if state.renewal_requested {
             return state.history.budget_exhausted_until(now).unwrap_or(now);
@@ -117,7 +117,8 @@ impl AcmeHost {
             .cert_info
             .as_ref()
             .map(|cert_info| self.renewal(cert_info));
-        due.max(state.history.blocked_until(now)).unwrap_or(now)
+        due.max(state.history.blocked_until(now, client.retry))
+            .unwrap_or(now)
     }
 
     fn renewal(&self, cert_info: &CertInfo) -> i64 {
@@ -197,7 +198,10 @@ impl AcmeHost {
             .cert_info
             .as_ref()
             .map(|cert_info| cert_info.not_after - now);
-        let next_attempt = state.history.blocked_until(now).unwrap_or(now);
+        let next_attempt = state
+            .history
+            .blocked_until(now, client.retry)
+            .unwrap_or(now);
         let next_attempt = date(client.ca.clock.to_local(next_attempt));
         match left {
             Some(left) if left > DAY => {
@@ -232,7 +236,9 @@ impl AcmeHost {
             .cert_info
             .as_ref()
             .map(|cert_info| self.renewal(cert_info));
-        let next = due.max(state.history.blocked_until(now)).unwrap_or(now);
+        let next = due
+            .max(state.history.blocked_until(now, client.retry))
+            .unwrap_or(now);
         let next = (!state.ordering).then_some(next);
         let cert_info = state.cert_info.as_ref();
         CertificateStatus {

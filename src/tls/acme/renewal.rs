@@ -22,7 +22,7 @@ pub(crate) async fn renewal_loop(client: Arc<AcmeClient>, host: Arc<AcmeHost>) {
 async fn renew(client: &AcmeClient, host: &Arc<AcmeHost>) {
     loop {
         let now = client.now();
-        match u64::try_from(host.due(now).saturating_sub(now)) {
+        match u64::try_from(host.due(client, now).saturating_sub(now)) {
             Ok(wait @ 1..) => {
                 // Sleeps in short steps, because the clock may be set and the machine may be suspended.
                 let step = Duration::from_secs(wait).min(MAX_SLEEP);
@@ -54,7 +54,7 @@ async fn order(client: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
     let ca = &client.ca;
     ca.clock.query(&ca.https, &ca.directory).await?;
     let now = client.now();
-    if host.due(now) > now {
+    if host.due(client, now) > now {
         debug!(host = %host.name, "not due by the CA's clock");
         return Ok(());
     }

@@ -27,6 +27,8 @@ pub(crate) struct OrderHistory {
     pub(crate) next_attempt: Option<i64>,
     /// The earliest time of the next order according to the CA.
     pub(crate) held_until: Option<i64>,
+    /// The time at which `next_attempt` and `held_until` were recorded; `None` in histories of older versions.
+    pub(crate) recorded_at: Option<i64>,
     /// The text of the CA's last error.
     pub(crate) last_error: Option<String>,
 }
@@ -45,6 +47,7 @@ impl OrderHistory {
             .max(whole_seconds(initial_backoff));
         self.next_attempt = Some(now + wait);
         self.held_until = None;
+        self.recorded_at = Some(now);
         self.last_error = None;
     }
 
@@ -66,15 +69,30 @@ impl OrderHistory {
             .held_until
             .map(|held_until| held_until.min(now + MAX_RETRY_AFTER));
         self.next_attempt = Some(now + wait).max(self.held_until);
+        self.recorded_at = Some(now);
         self.last_error = Some(failure.text);
     }
 
-    /// Returns the time before which no certificate is ordered. A time further away than any delay was recorded with a
-    /// wrong clock and is ignored.
-    pub(crate) fn blocked_until(&self, now: i64) -> Option<i64> {
-        let held_until = self.held_until.filter(|at| *at <= now + MAX_RETRY_AFTER);
-        let next = self.next_attempt.filter(|at| *at <= now + DAY);
+    /// Returns the time before which no certificate is ordered. A time further away than the longest delay that could
+    /// have been recorded comes from a wrong clock and is ignored, like both times of a history recorded with a clock
+    /// that was ahead of `now`. `initial_backoff` is that of [`OrderHistory::fail`].
+    pub(crate) fn blocked_until(&self, now: i64, initial_backoff: Duration) -> Option<i64> {
+        let is_recorded_later = self.recorded_at.is_some_and(|at| at > now + MAX_SKEW);
+        let is_recent = |at: &i64| !is_recorded_later && *at <= now + MAX_RETRY_AFTER;
+        let held_until = self.held_until.filter(is_recent);
+        let longest = now + self.longest_delay(initial_backoff);
+        // The CA's delay may be longer than the backoff; `held_until` is this delay.
+        let is_possible = |at: &i64| !is_recorded_later && *at <= longest;
+        let next = self.next_attempt.filter(is_possible);
         next.max(held_until).max(self.budget_exhausted_until(now))
+    }
+
+    /// Returns the longest delay that was possible after the last order, apart from the CA's own.
+    fn longest_delay(&self, initial_backoff: Duration) -> i64 {
+        match self.failures.checked_sub(1) {
+            Some(earlier) => whole_seconds(backoff(initial_backoff, earlier, 1.0)),
+            None => DAY.max(whole_seconds(initial_backoff)),
+        }
     }
 
     /// Returns the time until which the budget of failed validations is exhausted; `None` if it is not. Let's Encrypt
@@ -284,9 +302,9 @@ mod tests {
             (Some(NOW + DAY), 0)
         );
         history.succeed(NOW, NOW + 30, Duration::from_secs(1));
-        assert_eq!(history.blocked_until(NOW), Some(NOW + 10));
+        assert_eq!(history.blocked_until(NOW, MINUTE), Some(NOW + 10));
         history.succeed(NOW, NOW + 30, MINUTE);
-        assert_eq!(history.blocked_until(NOW), Some(NOW + 60));
+        assert_eq!(history.blocked_until(NOW, MINUTE), Some(NOW + 60));
         assert!(
             history.issued_within_a_day(NOW + DAY) && !history.issued_within_a_day(NOW + DAY + 1)
         );
@@ -298,18 +316,138 @@ mod tests {
         for _ in 0..4 {
             history.fail(NOW + 80 * DAY, failed(true, None), MINUTE, 0.5);
         }
-        assert!(history.blocked_until(NOW + 80 * DAY).is_some());
-        assert_eq!(history.blocked_until(NOW), None);
+        assert!(history.blocked_until(NOW + 80 * DAY, MINUTE).is_some());
+        assert_eq!(history.blocked_until(NOW, MINUTE), None);
         history.fail(
             NOW + 80 * DAY,
             failed(false, Some(NOW + 81 * DAY)),
             MINUTE,
             0.5,
         );
-        assert_eq!(history.blocked_until(NOW), None);
+        assert_eq!(history.blocked_until(NOW, MINUTE), None);
         history.succeed(NOW + 80 * DAY, NOW + 170 * DAY, MINUTE);
         assert_eq!(history.budget_exhausted_until(NOW), None);
         assert!(!history.issued_within_a_day(NOW));
+    }
+
+    /// The delay of `next_attempt` and `held_until` in seconds, the failures, and the offset of the clock at which they
+    /// were recorded; and the expected delay.
+    #[test]
+    fn delays_recorded_with_a_wrong_clock_are_ignored() {
+        type Row = (
+            &'static str,
+            Option<i64>,
+            Option<i64>,
+            u32,
+            Option<i64>,
+            Option<i64>,
+        );
+        let rows: &[Row] = &[
+            ("first backoff", Some(72), None, 1, Some(0), Some(72)),
+            ("beyond the first", Some(73), None, 1, Some(0), None),
+            ("third backoff", Some(288), None, 3, Some(0), Some(288)),
+            ("beyond the third", Some(289), None, 3, Some(0), None),
+            (
+                "longest backoff",
+                Some(25_920),
+                None,
+                60,
+                None,
+                Some(25_920),
+            ),
+            ("beyond the longest", Some(25_921), None, 60, None, None),
+            ("wait after a success", Some(DAY), None, 0, None, Some(DAY)),
+            ("beyond it", Some(DAY + 1), None, 0, None, None),
+            ("delay of the CA", Some(DAY), Some(DAY), 1, None, Some(DAY)),
+            (
+                "longest delay of the CA",
+                Some(7 * DAY),
+                Some(7 * DAY),
+                1,
+                Some(0),
+                Some(7 * DAY),
+            ),
+            ("beyond it", Some(8 * DAY), Some(8 * DAY), 1, None, None),
+            (
+                "delay of the CA, restarted",
+                Some(DAY),
+                Some(DAY),
+                0,
+                None,
+                Some(DAY),
+            ),
+            (
+                "clock 12 h ahead",
+                Some(43_260),
+                None,
+                1,
+                Some(43_200),
+                None,
+            ),
+            (
+                "clock 12 h ahead, older version",
+                Some(43_260),
+                None,
+                1,
+                None,
+                None,
+            ),
+            (
+                "clock 1 h ahead, backoff of 5 h",
+                Some(21_600),
+                None,
+                60,
+                Some(3600),
+                None,
+            ),
+            (
+                "clock 12 h ahead, delay of the CA",
+                Some(46_800),
+                Some(46_800),
+                1,
+                Some(43_200),
+                None,
+            ),
+            (
+                "clock set back by 10 s",
+                Some(60),
+                None,
+                1,
+                Some(10),
+                Some(60),
+            ),
+            (
+                "clock 12 h behind",
+                Some(60 - 43_200),
+                None,
+                1,
+                Some(-43_200),
+                Some(60 - 43_200),
+            ),
+        ];
+        for (case, next_attempt, held_until, failures, recorded, expected) in rows {
+            let at = |delay: &Option<i64>| delay.map(|delay| NOW + delay);
+            let history = OrderHistory {
+                failures: *failures,
+                next_attempt: at(next_attempt),
+                held_until: at(held_until),
+                recorded_at: at(recorded),
+                ..OrderHistory::default()
+            };
+            let blocked_until = history.blocked_until(NOW, MINUTE);
+            assert_eq!(blocked_until, at(expected), "{case}");
+        }
+    }
+
+    #[test]
+    fn clock_corrected_after_a_failure_delays_no_order() {
+        let (retry, ahead) = (Duration::from_secs(2), NOW + 12 * HOUR);
+        let mut history = OrderHistory::default();
+        history.fail(ahead, failed(false, None), retry, 1.0);
+        assert_eq!(history.blocked_until(ahead, retry), Some(ahead + 2));
+        assert_eq!(history.blocked_until(NOW, retry), None);
+        history.fail(NOW, failed(false, None), retry, 0.5);
+        assert_eq!(history.blocked_until(NOW, retry), Some(NOW + 4));
     }
 
     #[test]

@@ -59,7 +59,7 @@ async fn handshake(
     let (outcome, _client) = tokio::join!(accept(tls_server, near), client.connect(name, far));
     match outcome? {
         AcceptOutcome::Client(accepted) => {
-            Ok((accepted.client_auth_requested, accepted.certificate))
+            Ok((accepted.client_ca_set.is_some(), accepted.certificate))
         }
         AcceptOutcome::AcmeValidated => panic!("no challenge is pending"),
     }

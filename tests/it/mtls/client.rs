@@ -84,6 +84,16 @@ impl Pki {
         }
     }
 
+    /// Writes `clients.pem` with the CAs that issued the certificates of these kinds.
+    pub(super) fn trust(&self, folder: &Path, kinds: &[Presents]) {
+        let pem = |kind: &Presents| match kind {
+            Presents::Foreign => self.other.pem(),
+            _ => self.ca.pem(),
+        };
+        let text: String = kinds.iter().map(pem).collect();
+        std::fs::write(folder.join("clients.pem"), text).expect("writable");
+    }
+
     /// The certificate of [`Shows::Own`].
     pub(super) fn own(&self) -> &[u8] {
         &self.own.1

@@ -1,7 +1,7 @@
 //! The Lockgate and the recording backend of the client certificate tests.
 
 use super::{
-    client::{Client, Pki},
+    client::{Client, Pki, Presents},
     request::{End, Spelling, send},
 };
 use crate::{
@@ -19,7 +19,7 @@ pub(super) struct MtlsFixture {
     recording: Recording,
     pub(super) pki: Pki,
     /// The files named in the configuration.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 // === impl Site ===
@@ -59,12 +59,19 @@ impl MtlsFixture {
             lockgate: Lockgate::with_file(&config).start().await,
             recording,
             pki,
-            _folder: folder,
+            folder,
         }
     }
 
     pub(super) fn config(&self, client: Client) -> Arc<ClientConfig> {
         Arc::new(self.pki.config(client))
+    }
+
+    /// Reloads with the CAs that issued the certificates of these kinds.
+    pub(super) async fn reload_with_cas_of(&self, kinds: &[Presents]) {
+        self.pki.trust(self.folder.path(), kinds);
+        let (ok, text) = self.lockgate.command(&["reload"]).await;
+        assert!(ok, "{text}");
     }
 
     pub(super) async fn send(&self, client: Client, spelling: &Spelling, websocket: bool) -> End {
