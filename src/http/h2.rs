@@ -350,6 +350,15 @@ impl Transport for H2Stream {
 
     /// Does nothing: a drop ends the stream.
     fn reset(&self) {}
+
+    /// Returns `Ready` after a reset of the stream and after the end of its connection: both end the task of hyper that
+    /// sends, and a flush then fails.
+    fn poll_hang_up(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl LegIo for H2Stream {}

@@ -6,11 +6,11 @@ use crate::net::{descriptors::DescriptorPermit, tls_stream::ServerStream};
 use socket2::SockRef;
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Empty, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Empty, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::client::{self, TlsStream};
@@ -28,6 +28,13 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// registered as by a read.
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
+    }
+
+    /// Returns `Ready` if the peer is known to send nothing further, although earlier input is unread: it has closed or
+    /// reset its connection, or keepalive probes of TCP had no answer. It may stay `Pending` without waking the task. A
+    /// FIN is visible only when the receive window had space for all bytes before it.
+    fn poll_hang_up(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 
     /// Announces the last writes: they may be held back (TCP_CORK) until the FIN that follows and share its packet.
@@ -162,6 +169,14 @@ impl Transport for Socket {
         // The read that follows returns an error of the socket.
         self.stream.poll_read_ready(cx).map(drop)
     }
+
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Of all interests only this one includes READ_CLOSED (EPOLLRDHUP, EPOLLHUP) without READABLE. It costs no
+        // system call.
+        pin!(self.stream.ready(Interest::PRIORITY))
+            .poll(cx)
+            .map(drop)
+    }
 }
 
 impl Transport for Socket<UnixStream> {
@@ -193,6 +208,10 @@ impl<S: Transport> Transport for Box<ServerStream<S>> {
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         poll_readable(self.io(), self.wants_io_read(), cx)
+    }
+
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io_mut().poll_hang_up(cx)
     }
 
     fn cork(&self) {
@@ -346,6 +365,34 @@ mod tests {
             far.write_all(b"x")
         );
         assert!(readable.is_ok() && written.is_ok());
+    }
+
+    #[tokio::test]
+    async fn hang_up_is_visible_behind_unread_bytes() {
+        for reset in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (near, (mut far, _)) =
+                try_join!(TcpStream::connect(address), listener.accept()).unwrap();
+            let mut near = Socket::new(near);
+            far.write_all(b"unread").await.unwrap();
+            near.tcp().readable().await.unwrap();
+            let polled = poll_fn(|cx| Poll::Ready(near.poll_hang_up(cx))).await;
+            assert!(polled.is_pending(), "the peer is connected");
+            if reset {
+                far.set_zero_linger().unwrap();
+            }
+            drop(far);
+            let hung_up = async {
+                while poll_fn(|cx| Poll::Ready(near.poll_hang_up(cx)))
+                    .await
+                    .is_pending()
+                {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            assert!(timeout(Duration::from_secs(10), hung_up).await.is_ok());
+        }
     }
 
     #[tokio::test]

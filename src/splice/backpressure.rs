@@ -129,6 +129,11 @@ impl LegBackpressure {
         }
     }
 
+    /// Returns since when bytes are pending and the peer has accepted none.
+    pub(crate) fn blocked_since(&self) -> Option<Instant> {
+        self.since
+    }
+
     /// Returns when the peer will have accepted nothing for `after`; `None` if it is known to be slow and is only
     /// counted.
     pub(crate) fn deadline(&self, policy: SlowReaderPolicy) -> Option<Instant> {

@@ -194,6 +194,10 @@ impl<C: Transport> Transport for DeflateStream<C> {
     fn cork(&self) {
         self.io.cork();
     }
+
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_hang_up(cx)
+    }
 }
 
 impl<C: Transport> LegIo for DeflateStream<C> {

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use std::{
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -192,7 +193,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             let leg_ended = self.handle_leg_ends(now);
             // The pump that writes our Pong may have been polled already, too.
             let pong_added = !had_pong && self.backend.pending_pong.is_some();
-            if !newly_broken && !leg_ended && !pong_added && !self.tick(now) {
+            if !newly_broken && !leg_ended && !pong_added && !self.tick(cx, now) {
                 return;
             }
         }
@@ -229,7 +230,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
     }
 
     /// Checks age, idleness, slow readers and liveness. Returns true if the pumps must be polled again.
-    fn tick(&mut self, now: Instant) -> bool {
+    fn tick(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         if self.timer.is_early(now) && self.is_quiescent() {
             if self.to_backend.take_data_relayed() | self.to_client.take_data_relayed() {
                 self.last_active = now;
@@ -272,7 +273,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             self.close_on_order(EndReason::MaxIdle, CloseOrder::internal(GOING_AWAY), now);
             return true;
         }
-        if self.check_slow_readers(now) {
+        if self.check_slow_readers(now) || self.check_hang_up(cx, now) {
             return true;
         }
         let client = self.limits.client_ping.is_some_and(|policy| {
@@ -351,6 +352,31 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         policy.close && (client || backend)
     }
 
+    /// Marks a client that has disconnected while the backend accepts nothing, so that no read returns the end of the
+    /// leg. The backend has [`Splice::hang_up_delay`] to accept a byte, because the client's last messages may be
+    /// unread. Returns true if the client was marked.
+    fn check_hang_up(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let since = self.backpressure.backend.blocked_since();
+        let is_due = since.is_some_and(|since| now >= since + self.hang_up_delay());
+        if !is_due || self.client.broken || self.client.io.poll_hang_up(cx).is_pending() {
+            return false;
+        }
+        self.client.broken = true;
+        true
+    }
+
+    /// Returns when the client must be checked next for a disconnect that no read returns.
+    fn hang_up_deadline(&self, now: Instant) -> Option<Instant> {
+        let since = self.backpressure.backend.blocked_since()?;
+        let (first, next) = (since + self.hang_up_delay(), now + self.hang_up_delay());
+        Some(if now < first { first } else { next })
+    }
+
+    /// Returns how long the backend must have accepted nothing before a disconnected client ends the session.
+    fn hang_up_delay(&self) -> Duration {
+        self.limits.close_timeout.max(MIN_HANG_UP_DELAY)
+    }
+
     fn idle_deadline(&self) -> Option<Instant> {
         Some(self.last_active + self.limits.max_idle?)
     }
@@ -396,6 +422,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
                     age,
                     slow,
                     self.idle_deadline(),
+                    self.hang_up_deadline(now),
                     self.to_backend.resumes(),
                 ];
                 all.into_iter().flatten().min()
@@ -430,3 +457,6 @@ fn pending_output<S: LegIo>(leg: &Leg<S>, to: &Pump) -> PendingOutput {
         bytes_accepted,
     }
 }
+
+/// Lower bound of the interval of the checks for a disconnect.
+const MIN_HANG_UP_DELAY: Duration = Duration::from_secs(1);

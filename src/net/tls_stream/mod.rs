@@ -85,6 +85,11 @@ impl<S> ServerStream<S> {
         &self.io
     }
 
+    /// Returns the stream below TLS. Only its state may be queried: reads and writes would break the record layer.
+    pub fn io_mut(&mut self) -> &mut S {
+        &mut self.io
+    }
+
     /// Returns the negotiated parameters and the peer's identity.
     pub fn tls_state(&self) -> &CommonState {
         self.engine.tls_state()

@@ -38,10 +38,15 @@ async fn peer_that_never_reads_blocks_the_sender() {
             let received = sender.wire.received.load(SeqCst);
             assert!(received <= MAX_HELD + PIPE as u64, "{received} bytes read");
             assert_eq!(sent as u64, received + PIPE as u64);
-            // Blocked, without polling.
+            // Blocked, without polling, except for the checks whether the client has disconnected.
             let polls = rig.polls.load(SeqCst);
             sleep(secs(3600)).await;
-            assert_eq!(rig.polls.load(SeqCst), polls);
+            let checks = if from_client {
+                3600 / CLOSE_TIMEOUT.as_secs()
+            } else {
+                0
+            };
+            assert!(rig.polls.load(SeqCst) - polls <= checks);
             // Once the peer reads, all bytes are delivered.
             tokio::join!(sender.send(&frames[sent..]), reader.expect(&frames));
         }
@@ -156,4 +161,59 @@ async fn both_directions_recover_from_back_pressure() {
             "stalled: {up_left} up, {down_left} down"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_disconnects_before_a_blocked_backend_reads_is_gone() {
+    let mut rig = Builder {
+        backend_pipe: 16,
+        ..Builder::default()
+    }
+    .start();
+    let text = rig.client.frame(TEXT, &[b'a'; 1000]);
+    rig.client.send(&text.repeat(10)).await;
+    rig.client.half_close().await;
+    rig.client.wire.hang_up();
+    let end = rig.end().await;
+    assert_eq!(end, ("client", "gone", Some(1001)));
+    // The backend had one close timeout to accept a byte, and another one for the rest.
+    assert!(rig.elapsed() <= CLOSE_TIMEOUT * 2 + secs(2));
+    assert!(rig.backend.wire.was_reset());
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_disconnects_long_after_the_backend_blocked_is_gone() {
+    let mut rig = Builder {
+        backend_pipe: 16,
+        ..Builder::default()
+    }
+    .ping_client()
+    .start();
+    rig.client.send_frame(TEXT, &[b'a'; 1000]).await;
+    sleep(secs(3_601)).await;
+    assert!(rig.is_running());
+    let (left, polls) = (rig.elapsed(), rig.polls.load(SeqCst));
+    assert!(polls <= 1_000, "{polls} polls in an hour");
+    rig.client.wire.hang_up();
+    assert_eq!(rig.end().await.1, "gone");
+    assert!(rig.elapsed() - left <= CLOSE_TIMEOUT * 2 + secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_backend_receives_everything_from_a_client_that_disconnected() {
+    let mut rig = Builder {
+        backend_pipe: 16,
+        ..Builder::default()
+    }
+    .ping_client()
+    .start();
+    let text = rig.client.send_frame(TEXT, &[b'a'; 500]).await;
+    rig.client.half_close().await;
+    rig.client.wire.hang_up();
+    for chunk in text.chunks(16) {
+        sleep(CLOSE_TIMEOUT - secs(1)).await;
+        rig.backend.expect(chunk).await;
+    }
+    rig.backend.expect_close(1001).await;
+    assert_eq!(rig.end().await, ("client", "gone", Some(1001)));
 }

@@ -94,6 +94,7 @@ pub(crate) struct WireState {
     was_reset: AtomicBool,
     reads_fail: AtomicBool,
     writes_fail: AtomicBool,
+    hung_up: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -394,6 +395,11 @@ impl WireState {
         self.reader.wake();
     }
 
+    /// Reports a disconnect that is visible although earlier input is unread; it wakes no task.
+    pub(crate) fn hang_up(&self) {
+        self.hung_up.store(true, SeqCst);
+    }
+
     /// Makes the session's writes fail; its reads stay pending.
     pub(crate) fn fail_writes(&self) {
         self.writes_fail.store(true, SeqCst);
@@ -454,6 +460,14 @@ impl Transport for Wire {
 
     fn reset(&self) {
         self.state.was_reset.store(true, SeqCst);
+    }
+
+    fn poll_hang_up(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        if self.state.hung_up.load(SeqCst) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
