@@ -303,7 +303,7 @@ fn describe_drain(
     text
 }
 
-/// The deadline for reading certificates: ten thousand of them take seconds.
+/// The time to wait for the result of a reload, which may follow one that is running.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 const TOKEN_REQUIRED: &str = "server.admin_token is set: send it as Authorization: Bearer TOKEN (only /healthz, /readyz and /auth need none)";

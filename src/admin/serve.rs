@@ -146,7 +146,7 @@ async fn serve_connection(
     let mut connection = pin!(connection);
     let deadline = async {
         sleep(timeouts.connection).await;
-        // A tap request sets its own duration.
+        // A tap and a reload set their own duration.
         if let Some(duration) = api.response_deadline.get() {
             sleep(*duration).await;
         }

@@ -46,12 +46,13 @@ pub enum ReadError {
         limit: u64,
     },
     /// The operating system reports another error.
-    #[error("cannot read {}: {source}", .path.display())]
+    // With its cause, because callers print this text alone.
+    #[error("cannot read {}: {error}", .path.display())]
     Io {
         /// The path as it was named.
         path: PathBuf,
         /// The operating system's error.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -167,7 +168,10 @@ impl ReadError {
         match source.kind() {
             ErrorKind::NotFound => ReadError::Missing(path),
             ErrorKind::PermissionDenied => ReadError::Forbidden(path),
-            _ => ReadError::Io { path, source },
+            _ => ReadError::Io {
+                path,
+                error: source,
+            },
         }
     }
 

@@ -87,11 +87,18 @@ fn owner_and_mode_decide_whether_a_file_is_private() {
         assert_eq!(found, not_writable, "{mode:o}");
         assert_eq!(check_private(&metadata, OPEN_TO_OTHERS), secret, "{mode:o}");
     }
-    if geteuid().is_root() {
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        chown(&path, Some(12_345), None).unwrap();
-        let metadata = fs::metadata(&path).unwrap();
-        let found = check_private(&metadata, WRITABLE_BY_OTHERS);
-        assert_eq!(found, Err(NotPrivate::Owner(12_345)));
-    }
+}
+
+#[test]
+fn file_of_another_user_is_not_private() {
+    assert!(
+        geteuid().is_root(),
+        "only root can give a file to another user: run the tests as root"
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::set_permissions(file.path(), Permissions::from_mode(0o600)).unwrap();
+    chown(file.path(), Some(12_345), None).unwrap();
+    let metadata = fs::metadata(file.path()).unwrap();
+    let found = check_private(&metadata, WRITABLE_BY_OTHERS);
+    assert_eq!(found, Err(NotPrivate::Owner(12_345)));
 }

@@ -260,7 +260,7 @@ impl Drop for AbandonGuard<'_> {
         if let Some(lease) = self.lease
             && waited >= self.threshold
         {
-            lease.unanswered(&HandshakeError::Abandoned(waited), self.client);
+            lease.record_no_response(&HandshakeError::Abandoned(waited), self.client);
         }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) async fn forward(
         answer_idle,
     };
     let (lease, response) = attempts.run(rc, lease, &mut attempt).await?;
-    lease.answered();
+    lease.record_response();
     let (mut parts, incoming) = response.into_parts();
     let pooled: Option<PooledRef> = parts.extensions.remove();
     rewrite::rewrite_response(&mut parts, rc.version)?;
@@ -149,7 +149,7 @@ impl Attempt for ForwardAttempt<'_> {
             return AttemptOutcome::Final(Err(Refusal::no_descriptor()));
         }
         if error.is_connect() {
-            lease.failed(&error);
+            lease.record_failure(&error);
         }
         warn_backend_failure(self.route, &lease, &error, LOG_MESSAGE);
         // The lease is released for other requests while this one selects another backend.

@@ -62,7 +62,7 @@ pub(crate) enum RefusalReason {
     HeaderTwin,
     /// `Host` is absent, repeated or malformed.
     Host,
-    /// The connection was opened with another policy for client certificates.
+    /// The connection was opened with another policy for client certificates, or before `tls.client_ca` changed.
     Misdirected,
     /// No route matches.
     NoRoute,

@@ -183,9 +183,9 @@ impl Attempt for HandshakeAttempt<'_> {
             // The wait in the admission queue used up a part of the time, so the backend is not at fault.
             Err(HandshakeError::ConnectTimeout | HandshakeError::Timeout(_)) if queued => {}
             Err(error) if error.is_exhaustion() => {}
-            Err(error) if error.is_connect() => lease.failed(error),
-            Err(error) if error.is_no_response() => lease.unanswered(error, client),
-            _ => lease.answered(),
+            Err(error) if error.is_connect() => lease.record_failure(error),
+            Err(error) if error.is_no_response() => lease.record_no_response(error, client),
+            _ => lease.record_response(),
         }
         match outcome {
             Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => {

@@ -56,8 +56,8 @@ pub(crate) struct ActiveConfig {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Watched {
     pub(crate) files: Vec<PathBuf>,
-    /// The error of the last rejected configuration: a watch that has not yet noticed its files would take their
-    /// correction for no change.
+    /// The error of the last rejected configuration. A watch reports differences from the files as it has read them: it
+    /// must have read the rejected ones to report that the previous ones are back.
     error: Option<String>,
 }
 

@@ -375,12 +375,12 @@ impl LoadLimits {
     /// Returns the maximum number of handshakes of one client, which leaves a quarter to other clients.
     pub(crate) fn handshakes_of_one_client(self) -> u64 {
         let handshakes = self.0 >> HANDSHAKE_SHIFT;
-        handshakes - handshakes / CLIENT_SHARE
+        handshakes - handshakes / HANDSHAKE_SHARE
     }
 
     /// Returns the number of handshakes from which on a client must let others go first, if they wait.
-    pub(crate) fn client_share(self) -> u64 {
-        ((self.0 >> HANDSHAKE_SHIFT) / CLIENT_SHARE).max(1)
+    pub(crate) fn fair_handshakes(self) -> u64 {
+        ((self.0 >> HANDSHAKE_SHIFT) / HANDSHAKE_SHARE).max(1)
     }
 }
 
@@ -446,7 +446,7 @@ const ONE_HANDSHAKE: u64 = 1 << HANDSHAKE_SHIFT;
 const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
 
 /// While others wait, one client may use 1/4 of the handshakes; otherwise it leaves 1/4 to others.
-const CLIENT_SHARE: u64 = 4;
+const HANDSHAKE_SHARE: u64 = 4;
 
 /// The factor at the beginning of a slow start.
 const INITIAL_FACTOR: f64 = 0.1;

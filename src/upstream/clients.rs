@@ -13,11 +13,11 @@ use tokio::time::Instant;
 
 /// The clients of one backend.
 #[derive(Debug, Default)]
-pub(crate) struct BackendClients(Mutex<ClientTable>);
+pub(crate) struct BackendClients(Mutex<HandshakeClients>);
 
 /// Handshakes in progress per client, and the recent activity.
 #[derive(Debug, Default)]
-pub(crate) struct ClientTable {
+pub(crate) struct HandshakeClients {
     /// Number of handshakes in progress; no entry is 0, so the size is bounded by the handshakes of the backend.
     handshakes: HashMap<PackedSubnet, u64>,
     /// The client of the last lease, and the time.
@@ -30,14 +30,14 @@ pub(crate) struct ClientTable {
 
 impl BackendClients {
     /// Locks the table. No lock is taken while it is held.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, ClientTable> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HandshakeClients> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl ClientTable ===
+// === impl HandshakeClients ===
 
-impl ClientTable {
+impl HandshakeClients {
     /// Returns the number of handshakes in progress of `client`.
     pub(crate) fn handshakes(&self, client: PackedSubnet) -> u64 {
         self.handshakes.get(&client).copied().unwrap_or_default()
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn handshakes_are_counted_per_client_and_no_entry_remains() {
-        let (mut table, now) = (ClientTable::default(), Instant::now());
+        let (mut table, now) = (HandshakeClients::default(), Instant::now());
         for n in [1, 1, 2] {
             table.begin(client(n), now);
         }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn other_client_counts_within_the_window_and_while_its_handshake_lasts() {
-        let (mut table, start) = (ClientTable::default(), Instant::now());
+        let (mut table, start) = (HandshakeClients::default(), Instant::now());
         let second = |n| start + Duration::from_secs(n);
         let window = Duration::from_secs(10);
         let mut lease = |n: u8, at| {

@@ -77,29 +77,29 @@ impl Lease {
     }
 
     /// Records that the backend has answered, whatever the answer was.
-    pub fn answered(&self) {
-        self.member.backend.health().answered();
+    pub fn record_response(&self) {
+        self.member.backend.health().record_response();
     }
 
     /// Records that the backend was not reached, which no client causes.
-    pub fn failed(&self, error: &(dyn Error + 'static)) {
-        self.record_failure(Instant::now(), error, FailureSource::Backend);
+    pub fn record_failure(&self, error: &(dyn Error + 'static)) {
+        self.count_failure(Instant::now(), error, FailureSource::Backend);
     }
 
     /// Records that the backend was reached, but has not answered the request of `client`, which that request may have
     /// caused. Repeated failures of one client count once.
-    pub(crate) fn unanswered(&self, error: &(dyn Error + 'static), client: SubnetKey) {
+    pub(crate) fn record_no_response(&self, error: &(dyn Error + 'static), client: SubnetKey) {
         let (now, window) = (Instant::now(), self.member.config.passive.within.0);
         let clients = self.backend().clients().lock();
         let is_only = !clients.has_other(client.pack(), now, window);
         drop(clients);
-        self.record_failure(now, error, FailureSource::Client { client, is_only });
+        self.count_failure(now, error, FailureSource::Client { client, is_only });
     }
 
-    fn record_failure(&self, now: Instant, error: &(dyn Error + 'static), source: FailureSource) {
+    fn count_failure(&self, now: Instant, error: &(dyn Error + 'static), source: FailureSource) {
         let why = ErrorChain(error).to_string();
         let health = self.member.backend.health();
-        health.failed(now, &self.member.config.passive, why, source);
+        health.record_failure(now, &self.member.config.passive, why, source);
     }
 
     /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and

@@ -41,7 +41,7 @@ pub(crate) struct SidTable(Mutex<Sids>);
 #[derive(Debug, Default)]
 struct Sids {
     entries: HashMap<Box<str>, SidEntry>,
-    clients: HashMap<SubnetKey, ClientShare>,
+    clients: HashMap<SubnetKey, ClientSids>,
     /// The number of young entries of all clients.
     young: usize,
 }
@@ -56,7 +56,7 @@ struct SidEntry {
 
 /// The entries of one client.
 #[derive(Debug, Default)]
-struct ClientShare {
+struct ClientSids {
     epoch: u64,
     young: usize,
 }
@@ -258,14 +258,14 @@ impl Sids {
             share.is_some_and(|share| share.epoch == entry.epoch)
         });
         clients.retain(|_, share| share.young > 0);
-        clients.values_mut().for_each(ClientShare::age);
+        clients.values_mut().for_each(ClientSids::age);
         self.young = 0;
     }
 }
 
-// === impl ClientShare ===
+// === impl ClientSids ===
 
-impl ClientShare {
+impl ClientSids {
     fn age(&mut self) {
         self.epoch += 1;
         self.young = 0;

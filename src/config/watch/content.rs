@@ -160,7 +160,7 @@ fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
         Err(ReadError::NotRegular { .. } | ReadError::TooLarge { .. }) => PathContent::Other,
         Err(ReadError::Missing(_)) => PathContent::Unreadable(ErrorKind::NotFound),
         Err(ReadError::Forbidden(_)) => PathContent::Unreadable(ErrorKind::PermissionDenied),
-        Err(ReadError::Io { source, .. }) => PathContent::Unreadable(source.kind()),
+        Err(ReadError::Io { error, .. }) => PathContent::Unreadable(error.kind()),
     })
 }
 

@@ -53,13 +53,13 @@ pub(crate) fn watch_config(files: Vec<PathBuf>, tasks: &Tasks) -> mpsc::Receiver
             () = sender.closed() => return,
         };
         let Some(mut watch) = watch else { return };
-        // If the queue is full, a notification is already pending.
         let _ = sender.try_send(ConfigEvent::Watching);
         loop {
             tokio::select! {
                 _ = watch.changed() => {}
                 () = sender.closed() => return,
             }
+            // If the queue is full, a notification is already pending.
             let _ = sender.try_send(ConfigEvent::Changed);
         }
     });

@@ -53,7 +53,7 @@ async fn check_loop(
         let health_check = check_rx.borrow_and_update().clone();
         let settings = &health_check.settings;
         if settings.check == Check::Off {
-            health.unchecked();
+            health.forget_checks();
             (first, last) = (None, None);
         }
         // The first checks start at once, with jitter so that those of many backends do not coincide.
@@ -83,7 +83,7 @@ async fn check_loop(
         }
         // A check that has been turned off has no result.
         if !check_rx.borrow().is_off() {
-            health.checked(found, settings);
+            health.record_check(found, settings);
         }
     }
 }

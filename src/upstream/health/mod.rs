@@ -85,31 +85,31 @@ impl BackendHealth {
     }
 
     /// Records that a session or request has reached it.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn record_response(&self) {
         if self.has_failures.load(Ordering::Relaxed) {
-            self.change(HealthState::answered);
+            self.change(HealthState::record_response);
         }
     }
 
     /// Records that a session or request has not reached it, or was not answered.
-    pub(crate) fn failed(
+    pub(crate) fn record_failure(
         &self,
         now: Instant,
         settings: &config::Passive,
         why: String,
         source: FailureSource,
     ) {
-        self.change(|state| state.failed(now, settings, why, source));
+        self.change(|state| state.record_failure(now, settings, why, source));
     }
 
     /// Records the result of a health check.
-    fn checked(&self, found: Result<(), CheckError>, settings: &config::Health) {
-        self.change(|state| state.checked(found, settings.rise, settings.fall));
+    fn record_check(&self, found: Result<(), CheckError>, settings: &config::Health) {
+        self.change(|state| state.record_check(found, settings.rise, settings.fall));
     }
 
     /// Records that it is not health-checked any longer.
-    fn unchecked(&self) {
-        self.change(HealthState::unchecked);
+    fn forget_checks(&self) {
+        self.change(HealthState::forget_checks);
     }
 
     /// Ends an ejection whose time has passed.

@@ -88,7 +88,7 @@ impl HealthState {
     }
 
     /// Records the result of a health check.
-    pub(crate) fn checked(&mut self, found: Result<(), CheckError>, rise: u32, fall: u32) {
+    pub(crate) fn record_check(&mut self, found: Result<(), CheckError>, rise: u32, fall: u32) {
         let enough = match (self.down, self.known) {
             (true, _) => rise,
             (false, true) => fall,
@@ -118,7 +118,7 @@ impl HealthState {
     }
 
     /// Discards the results of health checks because they have been turned off.
-    pub(crate) fn unchecked(&mut self) {
+    pub(crate) fn forget_checks(&mut self) {
         if self.down {
             self.why = None;
         }
@@ -126,7 +126,7 @@ impl HealthState {
     }
 
     /// Records that a session or request did not reach the backend or was not answered.
-    pub(crate) fn failed(
+    pub(crate) fn record_failure(
         &mut self,
         now: Instant,
         settings: &config::Passive,
@@ -160,7 +160,7 @@ impl HealthState {
     }
 
     /// Records that a session or request was answered, which ends an ejection. Health checks are not affected.
-    pub(crate) fn answered(&mut self) {
+    pub(crate) fn record_response(&mut self) {
         self.failures.clear();
         self.ejected = None;
         if !self.down && self.against == 0 {

@@ -219,7 +219,7 @@ fn eject(backend: &Backend) {
         ..config::Passive::default()
     };
     let health = backend.health();
-    health.failed(
+    health.record_failure(
         tokio::time::Instant::now(),
         &settings,
         "refused".to_owned(),
@@ -252,7 +252,7 @@ fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
         let pool = built(&config, Some(&pool));
         let none = pool.pick(BalanceKey::default(), &[], one_client());
         assert_eq!(none.unwrap_err(), Unavailable::Down);
-        all[2].health().answered();
+        all[2].health().record_response();
         assert!(Arc::ptr_eq(pick_lease(&pool).backend(), &all[2]));
         all[2].drain(true);
         all[0].drain(true);

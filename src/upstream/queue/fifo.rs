@@ -57,7 +57,7 @@ impl<W> Queue<W> {
         }
         let client = SubnetKey::of(client);
         let count = self.per_client.entry(client).or_default();
-        if *count >= (max_len / CLIENT_SHARE).max(1) {
+        if *count >= (max_len / QUEUE_SHARE).max(1) {
             return Err(QueueLimit::Share);
         }
         *count += 1;
@@ -98,7 +98,7 @@ impl<W> Queue<W> {
 }
 
 /// One client may use 1/10 of the queue.
-const CLIENT_SHARE: usize = 10;
+const QUEUE_SHARE: usize = 10;
 
 #[cfg(test)]
 mod tests {

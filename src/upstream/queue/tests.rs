@@ -221,7 +221,7 @@ async fn down_backend_serves_no_waiter_until_it_recovers() {
     };
     let eject = |backend: &Backend| {
         let health = backend.health();
-        health.failed(
+        health.record_failure(
             Instant::now(),
             &passive,
             "gone".to_owned(),
@@ -234,7 +234,7 @@ async fn down_backend_serves_no_waiter_until_it_recovers() {
     eject(&gone);
     drop(one);
     assert!(!is_admitted(&mut first).await);
-    gone.health().answered();
+    gone.health().record_response();
     gone.start_slow(Instant::now());
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(lease.backend(), &gone));

@@ -25,12 +25,12 @@ fn passive(fails: u32) -> config::Passive {
 fn first_failure_marks_an_unknown_backend_down() {
     let mut state = HealthState::default();
     assert_eq!(state.condition(), Up);
-    state.checked(failed_check(), 2, 3);
+    state.record_check(failed_check(), 2, 3);
     assert_eq!(state.condition(), Down);
     assert_eq!(state.why().unwrap(), "no answer within 1s (health.timeout)");
-    state.checked(PASSED_CHECK, 2, 3);
+    state.record_check(PASSED_CHECK, 2, 3);
     assert_eq!(state.condition(), Down);
-    state.checked(PASSED_CHECK, 2, 3);
+    state.record_check(PASSED_CHECK, 2, 3);
     assert_eq!((state.condition(), state.why()), (Up, None));
 }
 
@@ -45,18 +45,18 @@ fn healthy_backend_goes_down_after_fall_failures() {
         failed_check(),
         failed_check(),
     ] {
-        state.checked(found, 2, 3);
+        state.record_check(found, 2, 3);
         assert_eq!(state.condition(), Up);
     }
-    state.checked(failed_check(), 2, 3);
+    state.record_check(failed_check(), 2, 3);
     assert_eq!(state.condition(), Down);
 }
 
 #[test]
 fn without_checks_no_backend_is_down() {
     let mut state = HealthState::default();
-    state.checked(failed_check(), 2, 3);
-    state.unchecked();
+    state.record_check(failed_check(), 2, 3);
+    state.forget_checks();
     assert_eq!((state.condition(), state.why()), (Up, None));
 }
 
@@ -94,7 +94,7 @@ fn failures_of_one_client_eject_only_if_no_other_client_is_active() {
                 0 => FailureSource::Backend,
                 n => client(*n, is_only),
             };
-            state.failed(now, &passive(fails), "silent".to_owned(), source);
+            state.record_failure(now, &passive(fails), "silent".to_owned(), source);
             assert!(state.failures.len() <= fails as usize);
         }
         assert_eq!(state.condition(), expected, "{fails} {events:?} {is_only}");
@@ -104,11 +104,12 @@ fn failures_of_one_client_eject_only_if_no_other_client_is_active() {
 #[test]
 fn repeated_disconnects_of_one_client_count_once() {
     let (mut state, now) = (HealthState::default(), Instant::now());
-    let mut left = |n| state.failed(now, &passive(3), "silent".to_owned(), client(n, false));
+    let mut left =
+        |n| state.record_failure(now, &passive(3), "silent".to_owned(), client(n, false));
     (0..9).for_each(|_| left(1));
     left(2);
     assert_eq!(state.condition(), Up);
-    state.failed(
+    state.record_failure(
         now,
         &passive(3),
         "refused".to_owned(),
@@ -122,7 +123,7 @@ fn failures_within_the_interval_eject_for_a_limited_time() {
     let (mut state, start) = (HealthState::default(), Instant::now());
     let second = |n: u64| start + Duration::from_secs(n);
     for n in 0..4 {
-        state.failed(
+        state.record_failure(
             second(n),
             &passive(5),
             "refused".to_owned(),
@@ -130,18 +131,18 @@ fn failures_within_the_interval_eject_for_a_limited_time() {
         );
     }
     // The first failure is too old, and a success clears the rest.
-    state.failed(
+    state.record_failure(
         second(11),
         &passive(5),
         "refused".to_owned(),
         FailureSource::Backend,
     );
     assert_eq!(state.condition(), Up);
-    state.answered();
+    state.record_response();
     assert_eq!(state.why(), None);
     for n in 12..17 {
         assert_eq!(state.condition(), Up);
-        state.failed(
+        state.record_failure(
             second(n),
             &passive(5),
             "refused".to_owned(),
@@ -150,7 +151,7 @@ fn failures_within_the_interval_eject_for_a_limited_time() {
     }
     assert_eq!(state.condition(), Ejected);
     // Failures during an ejection do not extend it.
-    state.failed(
+    state.record_failure(
         second(20),
         &passive(1),
         "refused".to_owned(),
@@ -168,7 +169,7 @@ fn failures_within_the_interval_eject_for_a_limited_time() {
 fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
     let mut state = HealthState::default();
     for _ in 0..2000 {
-        state.failed(
+        state.record_failure(
             Instant::now(),
             &passive(0),
             String::new(),
@@ -176,45 +177,45 @@ fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
         );
     }
     assert_eq!(state.condition(), Up);
-    state.failed(
+    state.record_failure(
         Instant::now(),
         &passive(1),
         String::new(),
         FailureSource::Backend,
     );
     assert_eq!(state.condition(), Ejected);
-    state.answered();
+    state.record_response();
     assert_eq!(state.condition(), Up);
 }
 
 #[test]
 fn sessions_do_not_end_down_and_recovery_clears_failures() {
     let mut state = HealthState::default();
-    state.failed(
+    state.record_failure(
         Instant::now(),
         &passive(1),
         "refused".to_owned(),
         FailureSource::Backend,
     );
-    state.checked(failed_check(), 1, 1);
+    state.record_check(failed_check(), 1, 1);
     assert_eq!(state.condition(), Down);
-    state.answered();
+    state.record_response();
     assert_eq!(state.condition(), Down);
     assert_eq!(state.why().unwrap(), "no answer within 1s (health.timeout)");
-    state.checked(PASSED_CHECK, 1, 1);
+    state.record_check(PASSED_CHECK, 1, 1);
     assert_eq!(state.condition(), Up);
 }
 
 #[test]
 fn successful_check_does_not_end_an_ejection() {
     let mut state = HealthState::default();
-    state.failed(
+    state.record_failure(
         Instant::now(),
         &passive(1),
         "refused".to_owned(),
         FailureSource::Backend,
     );
-    state.checked(PASSED_CHECK, 1, 1);
+    state.record_check(PASSED_CHECK, 1, 1);
     assert_eq!(state.condition(), Ejected);
     assert_eq!(state.why().unwrap(), "refused");
 }
@@ -254,7 +255,7 @@ proptest! {
         for n in 1..=results.len() {
             let seen = &results[..n];
             let found = if seen[n - 1] { PASSED_CHECK } else { failed_check() };
-            state.checked(found, rise, fall);
+            state.record_check(found, rise, fall);
             if trailing(seen, false) >= fall as usize || seen == [false] {
                 expected = Down;
             } else if trailing(seen, true) >= rise as usize {
@@ -277,11 +278,11 @@ proptest! {
             state.expire_ejection(moment);
             until = until.filter(|until| now < *until);
             if !fails_now {
-                state.answered();
+                state.record_response();
                 failures.clear();
                 until = None;
             } else {
-                state.failed(moment, &passive(fails), "refused".to_owned(), FailureSource::Backend);
+                state.record_failure(moment, &passive(fails), "refused".to_owned(), FailureSource::Backend);
                 if until.is_none() {
                     failures.push(now);
                     if failures.iter().filter(|then| now - **then <= 10).count() >= fails as usize {
@@ -304,11 +305,11 @@ proptest! {
             now += Duration::from_secs(wait);
             state.expire_ejection(now);
             match event {
-                Event::Failed => state.failed(now, &passive(count), "refused".to_owned(), FailureSource::Backend),
-                Event::Answered => state.answered(),
-                Event::Checked(true) => state.checked(PASSED_CHECK, count, count),
-                Event::Checked(false) => state.checked(failed_check(), count, count),
-                Event::Unchecked => state.unchecked(),
+                Event::Failed => state.record_failure(now, &passive(count), "refused".to_owned(), FailureSource::Backend),
+                Event::Answered => state.record_response(),
+                Event::Checked(true) => state.record_check(PASSED_CHECK, count, count),
+                Event::Checked(false) => state.record_check(failed_check(), count, count),
+                Event::Unchecked => state.forget_checks(),
             }
             prop_assert!(state.failures.len() < 6);
             match state.condition() {
