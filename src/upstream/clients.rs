@@ -18,7 +18,9 @@ pub(crate) struct BackendClients(Mutex<HandshakeClients>);
 /// Handshakes in progress per client, and the recent activity.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeClients {
-    /// Number of handshakes in progress; no entry is 0, so the size is bounded by the handshakes of the backend.
+    /// The number of handshakes in progress of one client, so that a backend with one client at a time uses no map.
+    first: Option<(PackedSubnet, u64)>,
+    /// Those of the other clients; no entry is 0, so the size is bounded by the handshakes of the backend.
     handshakes: HashMap<PackedSubnet, u64>,
     /// The client of the last lease, and the time.
     last: Option<(PackedSubnet, Instant)>,
@@ -40,12 +42,19 @@ impl BackendClients {
 impl HandshakeClients {
     /// Returns the number of handshakes in progress of `client`.
     pub(crate) fn handshakes(&self, client: PackedSubnet) -> u64 {
-        self.handshakes.get(&client).copied().unwrap_or_default()
+        match self.first {
+            Some((first, count)) if first == client => count,
+            _ => self.handshakes.get(&client).copied().unwrap_or_default(),
+        }
     }
 
     /// Counts a handshake of `client`.
     pub(crate) fn begin(&mut self, client: PackedSubnet, now: Instant) {
-        *self.handshakes.entry(client).or_default() += 1;
+        match &mut self.first {
+            Some((first, count)) if *first == client => *count += 1,
+            first @ None if self.handshakes.is_empty() => *first = Some((client, 1)),
+            _ => *self.handshakes.entry(client).or_default() += 1,
+        }
         if let Some((last, at)) = self.last
             && last != client
         {
@@ -56,7 +65,14 @@ impl HandshakeClients {
 
     /// Ends the count of a handshake of `client`.
     pub(crate) fn end(&mut self, client: PackedSubnet) {
-        if let Some(count) = self.handshakes.get_mut(&client) {
+        if let Some((first, count)) = &mut self.first
+            && *first == client
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.first = None;
+            }
+        } else if let Some(count) = self.handshakes.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
                 self.handshakes.remove(&client);
@@ -71,6 +87,7 @@ impl HandshakeClients {
             _ => self.other,
         };
         other.is_some_and(|at| now.saturating_duration_since(at) <= window)
+            || self.first.is_some_and(|(first, _)| first != client)
             || self.handshakes.keys().any(|one| *one != client)
     }
 }
