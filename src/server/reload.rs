@@ -35,9 +35,6 @@ enum Reloaded {
 impl Server {
     /// Reloads because of a change of files.
     pub(crate) fn reload_changed(&mut self, event: ConfigEvent) {
-        if !self.active_config.has_file() {
-            return;
-        }
         self.request_build(BuildRequests {
             replies: Vec::new(),
             is_ordered: event == ConfigEvent::Changed,

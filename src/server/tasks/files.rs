@@ -47,6 +47,9 @@ pub(crate) enum ConfigEvent {
 /// receiver's `select!` cancels its wait often.
 pub(crate) fn watch_config(files: Vec<PathBuf>, tasks: &Tasks) -> mpsc::Receiver<ConfigEvent> {
     let (sender, events) = mpsc::channel(1);
+    if files.is_empty() {
+        return events;
+    }
     tasks.spawn_until(tasks.stop_token(), async move {
         let watch = tokio::select! {
             watch = Watch::open(files) => watch,
