@@ -250,7 +250,7 @@ impl<G: Send> HttpBody for TimeoutBody<G> {
                 .and_then(|frame| frame.as_ref().ok()?.data_ref());
             let now = Instant::now();
             it.meter
-                .moved(data.map_or(0, |data| data.len() as u64), now);
+                .record_bytes(data.map_or(0, |data| data.len() as u64), now);
             it.meter.stop(now);
             it.status.moved.store(true, Ordering::Relaxed);
             match &frame {

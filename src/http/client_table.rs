@@ -58,7 +58,7 @@ pub(crate) enum ClientLimit {
 pub(crate) struct ClientPermit {
     table: Arc<ClientTable>,
     client: SubnetKey,
-    of: ClientUse,
+    used_for: ClientUse,
     _gauge: Option<RequestGauge>,
 }
 
@@ -80,7 +80,7 @@ impl ClientTable {
     pub(crate) fn acquire(
         self: &Arc<Self>,
         address: IpAddr,
-        of: ClientUse,
+        used_for: ClientUse,
         limit: u32,
         is_trusted: bool,
     ) -> Result<ClientPermit, ClientLimit> {
@@ -89,20 +89,20 @@ impl ClientTable {
         let is_limited = !is_trusted && self.descriptors.is_scarce(claimed);
         let mut shard = self.shard(&client);
         let held = shard.get(&client).copied().unwrap_or_default();
-        if limit > 0 && held.of(of) >= limit {
+        if limit > 0 && held.used_for(used_for) >= limit {
             return Err(ClientLimit::PerIp);
         }
         if is_limited && held.total() > self.descriptors.max() / SHARE_DIVISOR {
             return Err(ClientLimit::Descriptors);
         }
-        shard.entry(client).or_default().0[of as usize] += 1;
+        shard.entry(client).or_default().0[used_for as usize] += 1;
         drop(shard);
         self.claimed.fetch_add(1, Ordering::Relaxed);
         Ok(ClientPermit {
             table: self.clone(),
             client,
-            of,
-            _gauge: (of == ClientUse::Request).then(|| self.metrics.request_in_flight()),
+            used_for,
+            _gauge: (used_for == ClientUse::Request).then(|| self.metrics.request_in_flight()),
         })
     }
 
@@ -118,8 +118,8 @@ impl ClientTable {
 // === impl ClientCounts ===
 
 impl ClientCounts {
-    fn of(self, of: ClientUse) -> u32 {
-        self.0[of as usize]
+    fn used_for(self, used_for: ClientUse) -> u32 {
+        self.0[used_for as usize]
     }
 
     /// Returns the number of descriptors that the address holds: one for each connection, and one to a backend for
@@ -138,7 +138,7 @@ impl Drop for ClientPermit {
         let Some(counts) = shard.get_mut(&self.client) else {
             return;
         };
-        counts.0[self.of as usize] -= 1;
+        counts.0[self.used_for as usize] -= 1;
         if counts.total() > 0 {
             return;
         }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn each_use_has_its_own_limit_and_is_released_on_drop() {
         let table = table(100);
-        let acquire = |of, at: &str| table.acquire(address(at), of, 2, false);
+        let acquire = |used_for, at: &str| table.acquire(address(at), used_for, 2, false);
         let held = [
             acquire(ClientUse::Session, "10.0.0.1").unwrap(),
             acquire(ClientUse::Session, "::ffff:10.0.0.1").unwrap(),

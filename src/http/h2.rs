@@ -239,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
 // === impl CoalescerInner ===
 
 impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
-    fn failed(&mut self) -> io::Result<()> {
+    fn take_error(&mut self) -> io::Result<()> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
@@ -277,7 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WriteCoalescer<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut it = self.lock();
-        it.failed()?;
+        it.take_error()?;
         Pin::new(&mut it.io).poll_read(cx, buf)
     }
 }
@@ -297,7 +297,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut it = self.lock();
-        it.failed()?;
+        it.take_error()?;
         if it.pending.len() >= MAX_PENDING {
             ready!(it.poll_write_out(cx))?;
         }
@@ -319,12 +319,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
 
     /// Does not flush: `poll_with` does that.
     fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.lock().failed())
+        Poll::Ready(self.lock().take_error())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let mut it = self.lock();
-        it.failed()?;
+        it.take_error()?;
         ready!(it.poll_write_out(cx))?;
         Pin::new(&mut it.io).poll_shutdown(cx)
     }

@@ -97,7 +97,7 @@ impl ResponseProgress {
         let (bytes, now) = (bytes as u64, Instant::now());
         let mut delivery = self.delivery();
         delivery.queued = delivery.queued.saturating_sub(bytes);
-        delivery.meter.moved(bytes, now);
+        delivery.meter.record_bytes(bytes, now);
         if delivery.queued == 0 {
             delivery.meter.stop(now);
             let waker = delivery.waker.take();
@@ -168,7 +168,7 @@ impl StreamGuard {
             "stream reset; its client does not read the response (limits.body_idle, limits.body_min_rate)"
         );
         drop(task);
-        self.connection.stream_stalled();
+        self.connection.record_stall();
     }
 }
 

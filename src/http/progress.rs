@@ -92,7 +92,7 @@ impl ProgressMeter {
     }
 
     /// Records bytes that the peer has sent or accepted.
-    pub(crate) fn moved(&mut self, bytes: u64, now: Instant) {
+    pub(crate) fn record_bytes(&mut self, bytes: u64, now: Instant) {
         self.bytes = self.bytes.saturating_add(bytes);
         if let Some(waiting) = &mut self.waiting {
             waiting.moved_at = now;
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(meter.deadline(), None);
         assert!(meter.wait(start) && !meter.wait(start + SECOND));
         assert_eq!(meter.deadline(), Some(start + 10 * SECOND));
-        meter.moved(1, start + 9 * SECOND);
+        meter.record_bytes(1, start + 9 * SECOND);
         assert!(!meter.is_overdue(start + 18 * SECOND));
         assert_eq!(meter.deadline(), Some(start + 19 * SECOND));
         assert!(meter.is_overdue(start + 19 * SECOND));
@@ -161,11 +161,11 @@ mod tests {
     fn rate_is_the_mean_over_idle() {
         let (mut meter, start) = (meter(100), Instant::now());
         meter.wait(start);
-        meter.moved(1000, start + 5 * SECOND);
+        meter.record_bytes(1000, start + 5 * SECOND);
         assert_eq!(meter.deadline(), Some(start + 10 * SECOND));
         assert!(!meter.is_overdue(start + 10 * SECOND));
         // The measurement has started again.
-        meter.moved(999, start + 15 * SECOND);
+        meter.record_bytes(999, start + 15 * SECOND);
         assert_eq!(meter.deadline(), Some(start + 20 * SECOND));
         assert!(!meter.is_overdue(start + 19 * SECOND));
         assert!(meter.is_overdue(start + 20 * SECOND));
@@ -177,7 +177,7 @@ mod tests {
         for hour in 0..9 {
             let from = start + hour * 3600 * SECOND;
             meter.wait(from);
-            meter.moved(1, from + SECOND);
+            meter.record_bytes(1, from + SECOND);
             meter.stop(from + SECOND);
             assert_eq!(meter.deadline(), None);
             assert!(!meter.is_overdue(from + 100 * SECOND));

@@ -54,6 +54,8 @@ pub(crate) enum RefusalReason {
     DescriptorsShare,
     /// The route is draining.
     Draining,
+    /// An internal error: the upgraded stream has an unexpected type.
+    ForeignStream,
     /// The backend did not complete the handshake in time (`session.handshake_timeout`).
     HandshakeTimeout,
     /// A line of the head, or the number of lines, is too large for the server of the backend.
@@ -100,8 +102,6 @@ pub(crate) enum RefusalReason {
     TransferCoding,
     /// `Transfer-Encoding` is not exactly `chunked`.
     TransferEncoding,
-    /// An internal error: the upgraded stream has an unexpected type.
-    ForeignStream,
     /// A handshake with a body.
     UpgradeBody,
     /// The client's handshake is malformed.
@@ -276,6 +276,7 @@ impl RefusalReason {
             RefusalReason::Descriptors => "descriptors",
             RefusalReason::DescriptorsShare => "descriptors-share",
             RefusalReason::Draining => "draining",
+            RefusalReason::ForeignStream => "foreign-stream",
             RefusalReason::HandshakeTimeout => "handshake-timeout",
             RefusalReason::HeaderLine => "header-line",
             RefusalReason::HeaderTwin => "header-twin",
@@ -299,7 +300,6 @@ impl RefusalReason {
             RefusalReason::Trace => "trace",
             RefusalReason::TransferCoding => "transfer-coding",
             RefusalReason::TransferEncoding => "transfer-encoding",
-            RefusalReason::ForeignStream => "foreign-stream",
             RefusalReason::UpgradeBody => "upgrade-body",
             RefusalReason::Handshake(error) => error.as_str(),
             RefusalReason::Bad101(error) => error.as_str(),

@@ -194,8 +194,6 @@ fn authorize_token(
     Ok(())
 }
 
-static CLEARTEXT_ORIGINS: LogThrottle = LogThrottle::new();
-
 fn forbidden(denial: Denial) -> Refusal {
     Refusal::new(
         StatusCode::FORBIDDEN,
@@ -203,3 +201,5 @@ fn forbidden(denial: Denial) -> Refusal {
         denial.text,
     )
 }
+
+static CLEARTEXT_ORIGINS: LogThrottle = LogThrottle::new();

@@ -164,7 +164,7 @@ impl ConnState {
     }
 
     /// Records a stream that was reset because its client did not read the response.
-    pub(crate) fn stream_stalled(&self) {
+    pub(crate) fn record_stall(&self) {
         if self.0.stalled.fetch_add(1, Ordering::Relaxed) + 1 == MAX_STALLED_STREAMS {
             self.0.notify.notify_one();
         }
@@ -391,7 +391,7 @@ impl<S: Transport> TimeoutStream<S> {
     }
 
     fn record_accepted(&mut self, accepted: u64, now: Instant) {
-        self.meter.moved(accepted - self.metered, now);
+        self.meter.record_bytes(accepted - self.metered, now);
         self.metered = accepted;
     }
 

@@ -17,8 +17,7 @@ use crate::{
     },
     net::subnet::SubnetKey,
     observe::access::record::SessionRecord,
-    proto::handshake::Offer,
-    proto::path::NormalPath,
+    proto::{handshake::Offer, path::NormalPath},
     upstream::lease::Lease,
 };
 use ::http::{

@@ -2,7 +2,7 @@
 //! also with DNS rebinding. `tests/node/admin_csrf.js` has the attacks.
 
 use crate::harness::{
-    Backend, Frame, Lockgate, Program, Wire, handshake,
+    Backend, Lockgate, Program, Wire, handshake,
     web::{fetch, trusting},
     within,
 };
@@ -123,11 +123,6 @@ async fn read_until(log: &mut Lines<BufReader<ChildStderr>>, words: &str) -> Vec
     lines
 }
 
-async fn echoes(client: &mut Wire) {
-    client.send_frame(Frame::text("still here")).await;
-    assert_eq!(client.text().await, "still here");
-}
-
 #[tokio::test]
 async fn web_page_can_neither_read_nor_change_anything() {
     let mut lockgate = TcpAdmin::start(Backend::echo().await).await;
@@ -181,8 +176,8 @@ async fn web_page_can_neither_read_nor_change_anything() {
         }
     }
 
-    echoes(&mut first).await;
-    echoes(&mut second).await;
+    first.echoes().await;
+    second.echoes().await;
     let (_, after) = lockgate.command(&["status", "--json"]).await;
     for (key, was) in serde_json::from_str::<Value>(&before)
         .expect("JSON")

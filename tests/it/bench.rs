@@ -8,23 +8,28 @@ use tempfile::TempDir;
 /// A comparison takes 12 s and aborts itself after 50 s.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-#[tokio::test]
-async fn comparison_of_reloads_runs_with_lockgate() {
+/// Runs a comparison of `tests/bench`; returns its figures and its output.
+async fn figures(program: &str, more: &[&str]) -> (Value, String) {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("figures.json");
     let json = file.to_str().expect("UTF-8");
-    let lockgate = env!("CARGO_BIN_EXE_lockgate");
-    let arguments = ["--quick", "--only", "lockgate", "--json", json, lockgate];
-    let compare = Program::run("../bench/reload/compare.py", &arguments);
+    let arguments = ["--quick", "--json", json, env!("CARGO_BIN_EXE_lockgate")];
+    let program = format!("../bench/{program}");
+    let arguments = [&arguments, more].concat();
+    let compare = Program::run(&program, &arguments);
     let output = tokio::time::timeout(DEADLINE, compare)
         .await
         .expect("it ends itself");
     let log = [output.stdout, output.stderr].concat();
-    let log = String::from_utf8_lossy(&log);
+    let log = String::from_utf8_lossy(&log).into_owned();
     assert!(output.status.success(), "{log}");
-
     let figures = std::fs::read(&file).expect("it was written");
-    let figures: Value = serde_json::from_slice(&figures).expect("JSON");
+    (serde_json::from_slice(&figures).expect("JSON"), log)
+}
+
+#[tokio::test]
+async fn comparison_of_reloads_runs_with_lockgate() {
+    let (figures, log) = figures("reload/compare.py", &["--only", "lockgate"]).await;
     let figures = figures["results"].as_object().expect("by proxy");
     let (_, lockgate) = figures.iter().next().expect("Lockgate's");
     let all = figures.len() == 1 && lockgate["reloads"]["sessions"] == 40;
@@ -45,20 +50,7 @@ async fn comparison_of_reloads_runs_with_lockgate() {
 
 #[tokio::test]
 async fn comparison_of_compression_runs() {
-    let folder = TempDir::new().expect("a temporary folder");
-    let file = folder.path().join("figures.json");
-    let json = file.to_str().expect("UTF-8");
-    let arguments = ["--quick", "--json", json, env!("CARGO_BIN_EXE_lockgate")];
-    let compare = Program::run("../bench/offload/compare.py", &arguments);
-    let output = tokio::time::timeout(DEADLINE, compare)
-        .await
-        .expect("it ends itself");
-    let log = [output.stdout, output.stderr].concat();
-    let log = String::from_utf8_lossy(&log);
-    assert!(output.status.success(), "{log}");
-
-    let figures = std::fs::read(&file).expect("it was written");
-    let figures: Value = serde_json::from_slice(&figures).expect("JSON");
+    let (figures, log) = figures("offload/compare.py", &[]).await;
     let rows = figures["results"].as_object().expect("by row");
     assert_eq!(rows.len(), 4, "{log}");
     for (row, runs) in rows {
@@ -78,22 +70,9 @@ async fn comparison_of_compression_runs() {
 
 #[tokio::test]
 async fn comparison_of_handshakes_during_attacks_runs() {
-    let folder = TempDir::new().expect("a temporary folder");
-    let file = folder.path().join("figures.json");
-    let json = file.to_str().expect("UTF-8");
     let kinds = ["tls-abandoned", "h2-unread", "pings"];
-    let mut arguments = vec!["--quick", "--json", json, env!("CARGO_BIN_EXE_lockgate")];
-    arguments.extend(kinds.iter().flat_map(|kind| ["--only", kind]));
-    let compare = Program::run("../bench/attack/latency.py", &arguments);
-    let output = tokio::time::timeout(DEADLINE, compare)
-        .await
-        .expect("it ends itself");
-    let log = [output.stdout, output.stderr].concat();
-    let log = String::from_utf8_lossy(&log);
-    assert!(output.status.success(), "{log}");
-
-    let figures = std::fs::read(&file).expect("it was written");
-    let figures: Value = serde_json::from_slice(&figures).expect("JSON");
+    let only: Vec<_> = kinds.iter().flat_map(|kind| ["--only", kind]).collect();
+    let (figures, log) = figures("attack/latency.py", &only).await;
     for kind in kinds {
         for role in ["valid", "attack"] {
             assert_eq!(figures[kind][role]["failed"], 0, "{kind}, {role}: {log}");

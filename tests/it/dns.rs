@@ -117,11 +117,6 @@ async fn session(lockgate: &Lockgate, host: &'static str) -> Wire {
     wire
 }
 
-async fn echoes(wire: &mut Wire) {
-    wire.send_frame(Frame::text("still here")).await;
-    assert_eq!(wire.frame().await, Frame::text("still here"));
-}
-
 /// The leases of the pool's backends, by address and state.
 fn backends(status: &Value, pool: &str) -> BTreeMap<(String, String), u64> {
     let all = status["backends"].as_array().expect("a list");
@@ -171,7 +166,7 @@ async fn changed_dns_answers_add_and_drain_backends() {
     let lockgate = dns.lockgate(&config).await;
     // A client that connects before the first DNS answer waits for it.
     let mut first = session(&lockgate, "a.test").await;
-    echoes(&mut first).await;
+    first.echoes().await;
     until(&lockgate, "a", &[shown(port, 1, "up")]).await;
 
     let changed = Instant::now();
@@ -218,11 +213,11 @@ async fn changed_dns_answers_add_and_drain_backends() {
     for (n, wire) in draining.iter_mut().enumerate() {
         match closed.contains(&n) {
             true => wire.send_frame(Frame::close(1012, "")).await,
-            false => echoes(wire).await,
+            false => wire.echoes().await,
         }
     }
     for wire in &mut keeping {
-        echoes(wire).await;
+        wire.echoes().await;
     }
     // Vanished backends receive no new sessions.
     for _ in 0..8 {
@@ -264,7 +259,7 @@ async fn failed_dns_queries_keep_backends() {
         output.contains(&format!("DNS          dns://chat.test:{port}: ")),
         "{output}"
     );
-    echoes(&mut open).await;
+    open.echoes().await;
     session(&lockgate, "a.test").await;
 
     // A reload keeps the answers of DNS.
@@ -287,7 +282,7 @@ async fn failed_dns_queries_keep_backends() {
         })
     })
     .await;
-    echoes(&mut open).await;
+    open.echoes().await;
     // Only the first failure is logged.
     eventually("the recovery of the name", async || {
         observe(lockgate.status().await, |status| {
@@ -313,7 +308,7 @@ async fn unresolved_name_is_refused_until_it_resolves() {
     assert_eq!(lockgate.metric(refused).await, 1.0);
     dns.set(&addresses([1]));
     until(&lockgate, "a", &[shown(port, 1, "up")]).await;
-    echoes(&mut session(&lockgate, "a.test").await).await;
+    session(&lockgate, "a.test").await.echoes().await;
 }
 
 #[tokio::test]
@@ -332,7 +327,7 @@ async fn renamed_pool_keeps_dns_answers() {
     assert!(ok, "{output}");
     let status = lockgate.status().await;
     assert!(backends(&status, "b").contains_key(&shown(port, 1, "up")));
-    echoes(&mut session(&lockgate, "b.test").await).await;
+    session(&lockgate, "b.test").await.echoes().await;
 }
 
 #[tokio::test]
@@ -370,7 +365,7 @@ async fn srv_records_set_ports_and_weights() {
     ];
     until(&lockgate, "a", &left).await;
     for wire in &mut open {
-        echoes(wire).await;
+        wire.echoes().await;
     }
 }
 
@@ -398,7 +393,7 @@ async fn reload_from_an_address_to_its_dns_name_keeps_its_sessions() {
     let close = goes.frame().await;
     assert_eq!(close.closes_with().0, 1012);
     goes.send_frame(close).await;
-    echoes(&mut stays).await;
+    stays.echoes().await;
     until(&lockgate, "a", &[shown(port, 1, "up")]).await;
     let leases: Vec<u64> = backends(&lockgate.status().await, "a")
         .into_values()

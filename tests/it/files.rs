@@ -1,6 +1,6 @@
 //! Files that an operator names and that are not regular files, have no end, or are on a mount that hangs.
 
-use crate::harness::{Backend, Frame, Lockgate, Program, Wire, eventually, within};
+use crate::harness::{Backend, Lockgate, Program, eventually, within};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 use std::{
@@ -187,24 +187,12 @@ fn valid(backend: impl std::fmt::Display) -> String {
     )
 }
 
-async fn session(lockgate: &Lockgate) -> Wire {
-    let mut wire = lockgate.upgrade("/", "").await;
-    assert_eq!(wire.head().await.status(), 101);
-    echoes(&mut wire).await;
-    wire
-}
-
-async fn echoes(wire: &mut Wire) {
-    wire.send_frame(Frame::text("hello")).await;
-    assert_eq!(wire.frame().await, Frame::text("hello"));
-}
-
 #[tokio::test]
 async fn reload_with_a_special_file_is_rejected_and_commands_are_answered() {
     let backend = Backend::echo().await;
     let mut lockgate = Lockgate::with_file(&valid(backend)).start().await;
     special_files(lockgate.folder());
-    let mut open = session(&lockgate).await;
+    let mut open = lockgate.echo_session().await;
     for (file, expected) in SPECIAL_FILES {
         for (key, text) in configurations(file) {
             // The settings of ACME are those of the start.
@@ -217,13 +205,13 @@ async fn reload_with_a_special_file_is_rejected_and_commands_are_answered() {
             assert_eq!(lockgate.status().await["state"], "ready", "{key}, {file}");
         }
     }
-    echoes(&mut open).await;
+    open.echoes().await;
     lockgate.write_config(&valid(backend));
     eventually("no error", async || {
         lockgate.status().await["config"]["error"].is_null()
     })
     .await;
-    session(&lockgate).await;
+    lockgate.echo_session().await;
     lockgate.terminate();
     assert_eq!(open.frame().await.closes_with().0, 1001);
     drop(open);
@@ -309,7 +297,7 @@ async fn file_that_hangs_during_a_reload_delays_neither_commands_nor_sigterm() {
     let file = lockgate.folder().join("hung.pem");
     fs::write(&file, "").expect("writable");
     let mut hung = hang(&file).await;
-    let mut open = session(&lockgate).await;
+    let mut open = lockgate.echo_session().await;
     lockgate.write_config(&with_client_ca(backend, &file));
     let reloading = reload(lockgate.folder());
     assert_eq!(hung.line().await, "held");
@@ -357,7 +345,7 @@ async fn reload_of_a_file_that_hangs_fails_at_its_deadline_and_is_repeated_later
     let file = lockgate.folder().join("hung.pem");
     fs::copy(lockgate.ca(), &file).expect("writable");
     let mut hung = hang(&file).await;
-    let mut open = session(&lockgate).await;
+    let mut open = lockgate.echo_session().await;
     lockgate.write_config(&with_client_ca(backend, &file));
     let (first, second) = (reload(lockgate.folder()), reload(lockgate.folder()));
     assert_eq!(hung.line().await, "held");
@@ -378,7 +366,7 @@ async fn reload_of_a_file_that_hangs_fails_at_its_deadline_and_is_repeated_later
     })
     .await;
     assert_eq!(lockgate.status().await["config"]["error"], Value::Null);
-    echoes(&mut open).await;
+    open.echoes().await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ mod reloads;
 mod states;
 mod switch;
 
-use crate::harness::{Frame, Lockgate, Wire, eventually, handshake, observe};
+use crate::harness::{Lockgate, Wire, eventually, handshake, observe};
 use std::{fmt::Display, time::Duration};
 use switch::Switch;
 use tokio::time::sleep;
@@ -61,11 +61,6 @@ async fn session(lockgate: &Lockgate, host: &'static str) -> Wire {
     let (wire, status) = try_session(lockgate, host).await;
     assert_eq!(status, 101);
     wire
-}
-
-async fn echoes(wire: &mut Wire) {
-    wire.send_frame(Frame::text("still here")).await;
-    assert_eq!(wire.frame().await, Frame::text("still here"));
 }
 
 /// Returns the state of a pool's first backend from `lockgate status`, and the reason.

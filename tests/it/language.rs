@@ -157,7 +157,7 @@ src/a.rs ¦ fn f<'a>(nobody: &'a str) {} ¦ nobody (name)
 src/a.rs ¦ const MOST: usize = 1; ¦ MOST (constant)
 src/a.rs ¦ #![allow(clippy::match_bool)] ¦ clippy::match_bool
 Cargo.toml ¦ match_bool = "allow" ¦ clippy::match_bool
-src/a.rs ¦ #[test]⏎#[ignore]⏎fn what_is() {} ¦ what_… (test)
+src/a.rs ¦ #[test]⏎#[cfg(unix)]⏎fn what_is() {} ¦ what_… (test)
 src/a.rs ¦ #[tokio::test(start_paused = true)]⏎async fn of_two() {} ¦ of_… (test)
 README.md ¦ Lockgate is told so,⏎> and nobody else. ¦ told, nobody
 README.md ¦ The RFC 6455, as the server says. ¦ says

@@ -33,11 +33,6 @@ async fn session(lockgate: &Lockgate, host: &'static str) -> Wire {
     wire
 }
 
-async fn echoes(wire: &mut Wire) {
-    wire.send_frame(Frame::text("still here")).await;
-    assert_eq!(wire.frame().await, Frame::text("still here"));
-}
-
 #[tokio::test]
 async fn changed_file_is_applied_without_a_command() {
     let backend = Backend::echo().await;
@@ -52,8 +47,8 @@ async fn changed_file_is_applied_without_a_command() {
     })
     .await;
     let mut new = session(&lockgate, "b.test").await;
-    echoes(&mut new).await;
-    echoes(&mut before).await;
+    new.echoes().await;
+    before.echoes().await;
     assert_eq!(
         lockgate
             .metric("lockgate_config_reloads_total{outcome=\"applied\"}")
@@ -84,8 +79,8 @@ async fn invalid_reload_keeps_config_and_logs_error() {
         error.contains("did you mean `hosts`?") && error.contains("config.toml:"),
         "{error}"
     );
-    echoes(&mut open).await;
-    echoes(&mut session(&lockgate, "a.test").await).await;
+    open.echoes().await;
+    session(&lockgate, "a.test").await.echoes().await;
     let (ok, output) = lockgate.command(&["reload"]).await;
     assert!(!ok && output.contains("did you mean `hosts`?"), "{output}");
     let (_, output) = lockgate.command(&["status"]).await;
@@ -95,7 +90,7 @@ async fn invalid_reload_keeps_config_and_logs_error() {
     until(&lockgate, |status| status["config"]["error"].is_null()).await;
     let (ok, output) = lockgate.command(&["reload"]).await;
     assert!(ok && output.contains("nothing has changed"), "{output}");
-    echoes(&mut open).await;
+    open.echoes().await;
 }
 
 #[tokio::test]
@@ -129,7 +124,7 @@ async fn removed_route_closes_its_sessions_with_1012() {
     let mut goes = session(&lockgate, "b.test").await;
     lockgate.write_config(&format!("{HEAD}{}", route("a", "a.test", backend, "")));
     assert_eq!(goes.frame().await.closes_with().0, 1012);
-    echoes(&mut stays).await;
+    stays.echoes().await;
 }
 
 #[tokio::test]
@@ -141,7 +136,7 @@ async fn removed_backend_closes_its_sessions_with_1012() {
     let mut goes = session(&lockgate, "a.test").await;
     lockgate.write_config(&format!("{HEAD}{}", route("a", "a.test", other, "")));
     assert_eq!(goes.frame().await.closes_with().0, 1012);
-    echoes(&mut session(&lockgate, "a.test").await).await;
+    session(&lockgate, "a.test").await.echoes().await;
 }
 
 #[tokio::test]
@@ -230,7 +225,7 @@ async fn changed_listeners_keep_accepted_connections() {
         https.len() == 1 && https[0]["address"] == new.as_str()
     })
     .await;
-    echoes(&mut open).await;
+    open.echoes().await;
     eventually("the end of the old listener", async || {
         tokio::net::TcpStream::connect(lockgate.https)
             .await
@@ -253,7 +248,7 @@ async fn changed_listeners_keep_accepted_connections() {
     tokio::net::TcpStream::connect(&new)
         .await
         .expect("it still listens");
-    echoes(&mut open).await;
+    open.echoes().await;
 }
 
 #[tokio::test]
@@ -503,7 +498,7 @@ async fn reload_that_leaves_a_host_without_certificate_is_rejected() {
             .is_some_and(|it| it.contains("has no certificate")),
         "{status:#}"
     );
-    echoes(&mut session(&lockgate, "a.test").await).await;
+    session(&lockgate, "a.test").await.echoes().await;
 }
 
 /// The time of the last close, and the maximum number of closes within one second.

@@ -28,29 +28,17 @@ fn config(backend: SocketAddr) -> String {
     )
 }
 
-async fn session(lockgate: &Lockgate) -> Wire {
-    let mut wire = lockgate.upgrade("/", "").await;
-    assert_eq!(wire.head().await.status(), 101);
-    echoes(&mut wire).await;
-    wire
-}
-
-async fn echoes(wire: &mut Wire) {
-    wire.send_frame(Frame::text("hello")).await;
-    assert_eq!(wire.frame().await, Frame::text("hello"));
-}
-
 #[tokio::test]
 async fn takeover_closes_sessions_with_1012_and_ends_the_old_process() {
     let backend = Backend::echo().await;
     let mut old = Lockgate::with_file(&config(backend)).start().await;
     let process = old.id();
-    let mut open = vec![session(&old).await, session(&old).await];
+    let mut open = vec![old.echo_session().await, old.echo_session().await];
     // A connection accepted by the old process may still open its session there.
     let mut late = old.connect().await;
     let new = old.successor(&[]).await;
     assert_eq!(new.https, old.https);
-    let mut moved = session(&new).await;
+    let mut moved = new.echo_session().await;
     late.send(handshake("/", "")).await;
     assert_eq!(late.head().await.status(), 101);
     open.push(late);
@@ -69,10 +57,10 @@ async fn takeover_closes_sessions_with_1012_and_ends_the_old_process() {
         last.is_some_and(|line| line["process"] == process),
         "{log:?}"
     );
-    echoes(&mut moved).await;
+    moved.echoes().await;
     // The admin socket belongs to the new process: the old one has not removed its file.
     assert_eq!(new.status().await["process"], new.id());
-    session(&new).await;
+    new.echo_session().await;
 }
 
 #[tokio::test]
@@ -83,7 +71,7 @@ async fn signal_while_draining_after_takeover_is_a_shutdown() {
         .await;
     let mut open = vec![];
     for _ in 0..30 {
-        open.push(session(&old).await);
+        open.push(old.echo_session().await);
     }
     let new = old.successor(&[]).await;
     // A small drain closes 20 sessions per second instead of spreading them over the window; some are left at the
@@ -96,14 +84,14 @@ async fn signal_while_draining_after_takeover_is_a_shutdown() {
     }
     assert!(codes.contains(&1001), "{codes:?}");
     assert_eq!(old.exit().await, Some(0));
-    session(&new).await;
+    new.echo_session().await;
 }
 
 #[tokio::test]
 async fn failed_successor_changes_nothing() {
     let backend = Backend::echo().await;
     let old = Lockgate::with_file(&config(backend)).start().await;
-    let mut open = session(&old).await;
+    let mut open = old.echo_session().await;
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let two = format!(
         "https = [\"127.0.0.1:0\", \"{}\"]",
@@ -135,8 +123,8 @@ async fn failed_successor_changes_nothing() {
         assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert!(stderr.contains(message), "{stderr}");
         old.write_config(&config(backend));
-        echoes(&mut open).await;
-        session(&old).await;
+        open.echoes().await;
+        old.echo_session().await;
     }
     let (ok, output) = old.command(&["status"]).await;
     assert!(ok && output.contains("ready"), "{output}");
@@ -150,7 +138,7 @@ async fn failed_successor_changes_nothing() {
 async fn signal_before_serving_ends_only_the_successor() {
     let backend = Backend::echo().await;
     let old = Lockgate::with_file(&config(backend)).start().await;
-    let mut open = session(&old).await;
+    let mut open = old.echo_session().await;
     // The stopped process cannot answer the successor.
     old.signal(Signal::STOP);
     let mut new = old
@@ -168,8 +156,8 @@ async fn signal_before_serving_ends_only_the_successor() {
         .expect("a child");
     assert!(!ended.success(), "{ended}");
     old.signal(Signal::CONT);
-    echoes(&mut open).await;
-    session(&old).await;
+    open.echoes().await;
+    old.echo_session().await;
     assert_eq!(old.status().await["process"], old.id());
 }
 
@@ -185,7 +173,7 @@ async fn takeover_succeeds_with_closed_stderr() {
         .expect("it starts");
     drop(new.stderr.take());
     assert_eq!(old.exit().await, Some(0));
-    session(&old).await;
+    old.echo_session().await;
     assert_eq!(old.status().await["process"], new.id().expect("it runs"));
 }
 
@@ -214,7 +202,7 @@ async fn handover_to_another_user_is_refused() {
     );
     let backend = Backend::echo().await;
     let lockgate = Lockgate::with_file(&config(backend)).start().await;
-    let mut open = session(&lockgate).await;
+    let mut open = lockgate.echo_session().await;
     let socket = UnixStream::connect(lockgate.folder().join("admin.sock")).await;
     let mut admin = Wire::stream(socket.expect("it listens"));
     admin
@@ -267,5 +255,5 @@ async fn takeover_closes_listeners_that_are_no_longer_configured() {
         .await
         .expect_err("the port is closed");
     assert!(started.elapsed().as_secs() < 1);
-    session(&new).await;
+    new.echo_session().await;
 }

@@ -13,6 +13,15 @@ pub(crate) struct CertificateWatch {
     running: Option<DropGuard>,
 }
 
+/// An event of the watch over the files of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConfigEvent {
+    /// The watch has started. The files may have changed since they were read.
+    Watching,
+    /// A file has changed.
+    Changed,
+}
+
 // === impl CertificateWatch ===
 
 impl CertificateWatch {
@@ -32,15 +41,6 @@ impl CertificateWatch {
         self.context.tasks.spawn_until(stop.clone(), watch);
         self.running = Some(stop.drop_guard());
     }
-}
-
-/// An event of the watch over the files of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConfigEvent {
-    /// The watch has started. The files may have changed since they were read.
-    Watching,
-    /// A file has changed.
-    Changed,
 }
 
 /// Spawns a task that reports changes of these files until the receiver is dropped. A separate task, because the

@@ -58,7 +58,7 @@ async fn ipv4_and_ipv6_addresses_become_backends() {
         both.push(session(&lockgate, "a.test").await);
     }
     for wire in &mut both {
-        echoes(wire).await;
+        wire.echoes().await;
     }
     let leases = backends(&lockgate.status().await, "a");
     assert_eq!(leases.get(&ipv6), Some(&1), "{leases:?}");

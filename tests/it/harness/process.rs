@@ -288,6 +288,14 @@ impl Lockgate {
         self.request(handshake(path, more)).await
     }
 
+    /// Opens a session to a backend that echoes.
+    pub(crate) async fn echo_session(&self) -> Wire {
+        let mut wire = self.upgrade("/", "").await;
+        assert_eq!(wire.head().await.status(), 101);
+        wire.echoes().await;
+        wire
+    }
+
     /// Opens a session to a backend that the test controls; returns both ends and the request that the backend
     /// received.
     pub(crate) async fn session(&self, backend: &Backend) -> (Wire, Wire, Head) {

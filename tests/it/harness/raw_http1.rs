@@ -124,6 +124,12 @@ impl Wire {
         self.send(frame.encode())
     }
 
+    /// Sends a message to a server that echoes it, and waits for the echo.
+    pub(crate) async fn echoes(&mut self) {
+        self.send_frame(Frame::text("still here")).await;
+        assert_eq!(self.frame().await, Frame::text("still here"));
+    }
+
     /// The next head, up to and with the empty line.
     #[track_caller]
     pub(crate) fn head(&mut self) -> impl Future<Output = Head> {

@@ -84,7 +84,7 @@ async fn backend_that_stops_listening_gets_no_new_sessions_and_keeps_open_ones()
     let there = |record: &serde_json::Value| record["backend"] == *there;
     assert_eq!(lockgate.records().iter().filter(|it| there(it)).count(), 2);
     for wire in kept.iter_mut().chain(&mut more) {
-        echoes(wire).await;
+        wire.echoes().await;
     }
     switched.turn_on().await;
     until(&lockgate, &up("a", switched.address), 1.0).await;
@@ -123,7 +123,7 @@ async fn on_down_drain_closes_sessions_and_keep_does_not() {
     }
     until(&lockgate, &up("a", switched.address), 0.0).await;
     for wire in draining.iter_mut().skip(1).step_by(2).chain(&mut kept) {
-        echoes(wire).await;
+        wire.echoes().await;
     }
 }
 
@@ -165,7 +165,7 @@ async fn all_down_tries_backends_or_refuses() {
     assert_eq!(try_session(&lockgate, "a.test").await.1, 502);
     switched.turn_on().await;
     let mut attempted = session(&lockgate, "a.test").await;
-    echoes(&mut attempted).await;
+    attempted.echoes().await;
     let (mut wire, status) = try_session(&lockgate, "b.test").await;
     assert_eq!(status, 503);
     let why = b"all backends are down";

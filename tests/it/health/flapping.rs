@@ -37,13 +37,13 @@ async fn flapping_backend_closes_no_session() {
         // The test needs phases of a fixed length; it awaits no event here.
         tokio::time::sleep_until(started + PHASE * phases).await;
         for wire in &mut sessions {
-            echoes(wire).await;
+            wire.echoes().await;
         }
     }
     flapping.turn_on().await;
     until(&lockgate, &up("a", flapping.address), 1.0).await;
     for wire in &mut sessions {
-        echoes(wire).await;
+        wire.echoes().await;
     }
     let mut counts = vec![];
     for lockgate in [&lockgate, &other] {

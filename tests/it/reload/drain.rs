@@ -87,6 +87,6 @@ async fn removed_route_spreads_its_closes_over_the_window() {
     // the spacing without a clock.
     assert!(peak as f64 <= 2.0 * mean, "{peak} against {mean}");
     for wire in &mut others {
-        super::echoes(wire).await;
+        wire.echoes().await;
     }
 }

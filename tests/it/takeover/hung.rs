@@ -1,6 +1,6 @@
 //! A takeover whose other process hangs: signals and commands are handled at once, and the takeover fails after 10 s.
 
-use super::{config, echoes, session};
+use super::config;
 use crate::{
     contract::{
         Lines,
@@ -31,14 +31,14 @@ async fn successor_that_hangs_delays_neither_status_nor_sigterm() {
     for messages in [&[][..], &["ready"]] {
         let backend = Backend::echo().await;
         let mut lockgate = Lockgate::with_file(&config(backend)).start().await;
-        let mut open = session(&lockgate).await;
+        let mut open = lockgate.echo_session().await;
         let _packets = hung_successor(&lockgate, messages).await;
         for _ in 0..3 {
             assert_eq!(lockgate.status().await["state"], "ready", "{messages:?}");
         }
         let (ok, output) = lockgate.command(&["reload"]).await;
         assert!(ok, "{messages:?}: {output}");
-        echoes(&mut open).await;
+        open.echoes().await;
         let started = Instant::now();
         lockgate.terminate();
         assert_eq!(open.frame().await.closes_with().0, 1001, "{messages:?}");
@@ -53,7 +53,7 @@ async fn takeover_by_a_hung_successor_fails_after_10_s_and_the_log_has_the_durat
     let failed = async |messages: &[&str], missing: &str| {
         let backend = Backend::echo().await;
         let lockgate = Lockgate::with_file(&config(backend)).start().await;
-        let mut open = session(&lockgate).await;
+        let mut open = lockgate.echo_session().await;
         let started = Instant::now();
         let packets = hung_successor(&lockgate, messages).await;
         let warning = eventually_within(TAKEOVER_DEADLINE, "a warning", async || {
@@ -74,7 +74,7 @@ async fn takeover_by_a_hung_successor_fails_after_10_s_and_the_log_has_the_durat
             "{error}, not {took:?}"
         );
         drop(packets);
-        echoes(&mut open).await;
+        open.echoes().await;
         let new = lockgate.successor(&[]).await;
         assert_eq!(new.status().await["process"], new.id());
         assert_eq!(open.frame().await.closes_with().0, 1012);
@@ -112,7 +112,7 @@ async fn successor_that_is_refused_after_the_permission_stops() {
 async fn stopped_successor_is_replaced_by_another_one() {
     let backend = Backend::echo().await;
     let lockgate = Lockgate::with_file(&config(backend)).start().await;
-    let mut open = session(&lockgate).await;
+    let mut open = lockgate.echo_session().await;
     // Another offer is possible as soon as this process has ended.
     let packets = hung_successor(&lockgate, &["ready"]).await;
     drop(packets);
