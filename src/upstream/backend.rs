@@ -99,7 +99,7 @@ impl Backend {
             address,
             name,
             load: LoadCounters::default(),
-            clients: BackendClients::default(),
+            clients: BackendClients::new(),
             draining: AtomicBool::new(false),
             health: BackendHealth::new(),
             slow_start: SlowStart::default(),
@@ -195,37 +195,52 @@ impl Backend {
         self.load.handshakes()
     }
 
-    /// Returns the clients with their handshakes in progress.
-    pub(crate) fn clients(&self) -> &BackendClients {
-        &self.clients
-    }
-
     pub(crate) fn has_capacity(&self, limits: LoadLimits) -> bool {
         self.load.has_capacity(limits)
     }
 
     /// Returns whether there is capacity for another handshake of `client`.
     pub(crate) fn has_capacity_for(&self, limits: LoadLimits, client: PackedSubnet) -> bool {
-        let max = limits.handshakes_of_one_client();
-        // The first two conditions take no lock, and usually decide.
-        self.has_capacity(limits)
-            && (self.handshakes() < max || self.clients.lock().handshakes(client) < max)
+        let of_one_client = limits.of_one_client();
+        // Usually there is room, however many of the handshakes are those of `client`.
+        self.has_capacity(of_one_client)
+            || self.has_capacity(limits) && self.handshakes_of(client) < of_one_client.handshakes()
+    }
+
+    /// Returns the number of leases of `client` in the handshake phase, which is in rare cases too large.
+    pub(crate) fn handshakes_of(&self, client: PackedSubnet) -> u64 {
+        self.clients.handshakes(client)
+    }
+
+    /// Returns whether another client than `client` has a handshake in progress, or got a lease within `window`.
+    pub(crate) fn has_other_client(
+        &self,
+        client: PackedSubnet,
+        now: Instant,
+        window: Duration,
+    ) -> bool {
+        let handshakes = self.handshakes();
+        self.clients.has_other(client, handshakes, now, window)
     }
 
     /// Counts one more lease and handshake of `client`, unless one of `limits` is reached.
     pub(crate) fn try_acquire(&self, limits: LoadLimits, client: PackedSubnet) -> bool {
-        let mut clients = self.clients.lock();
-        let is_acquired = clients.handshakes(client) < limits.handshakes_of_one_client()
-            && self.load.try_acquire(limits);
+        let max = limits.of_one_client().handshakes();
+        if !self.clients.begin(client, max) {
+            return false;
+        }
+        let is_acquired = self.load.try_acquire(limits);
         if is_acquired {
-            clients.begin(client, Instant::now());
+            self.clients.record_lease(client, Instant::now());
+        } else {
+            self.clients.end(client);
         }
         is_acquired
     }
 
     /// Ends the handshake phase of one lease of `client`: the backend has answered.
     pub(crate) fn settle(self: &Arc<Self>, client: PackedSubnet) {
-        self.clients.lock().end(client);
+        self.clients.end(client);
         self.load.settle();
         self.offer_capacity();
     }
@@ -234,7 +249,7 @@ impl Backend {
     /// phase.
     pub(crate) fn release(self: &Arc<Self>, handshaking: Option<PackedSubnet>) {
         if let Some(client) = handshaking {
-            self.clients.lock().end(client);
+            self.clients.end(client);
         }
         self.load.release(handshaking.is_some());
         self.offer_capacity();
@@ -372,15 +387,19 @@ impl LoadLimits {
         self.0 & LEASE_MASK
     }
 
-    /// Returns the maximum number of handshakes of one client, which leaves a quarter to other clients.
-    pub(crate) fn handshakes_of_one_client(self) -> u64 {
-        let handshakes = self.0 >> HANDSHAKE_SHIFT;
-        handshakes - handshakes / HANDSHAKE_SHARE
+    /// Returns the maximum number of handshakes.
+    pub(crate) fn handshakes(self) -> u64 {
+        self.0 >> HANDSHAKE_SHIFT
+    }
+
+    /// Returns the same limits with the maximum number of handshakes of one client, which leaves a quarter to others.
+    pub(crate) fn of_one_client(self) -> Self {
+        LoadLimits(self.0 - ((self.handshakes() / HANDSHAKE_SHARE) << HANDSHAKE_SHIFT))
     }
 
     /// Returns the number of handshakes from which on a client must let others go first, if they wait.
     pub(crate) fn fair_handshakes(self) -> u64 {
-        ((self.0 >> HANDSHAKE_SHIFT) / HANDSHAKE_SHARE).max(1)
+        (self.handshakes() / HANDSHAKE_SHARE).max(1)
     }
 }
 

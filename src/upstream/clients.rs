@@ -3,129 +3,220 @@
 //! Both decide what one client may cause: how many of `admission.handshakes` it holds, and whether its failures alone
 //! eject the backend.
 
-use crate::net::subnet::PackedSubnet;
+use crate::net::{random::random_bytes, subnet::PackedSubnet};
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    array,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 use tokio::time::Instant;
 
-/// The clients of one backend.
-#[derive(Debug, Default)]
-pub(crate) struct BackendClients(Mutex<HandshakeClients>);
+/// The clients of one backend. Without a lock: every pick counts its client.
+#[derive(Debug)]
+pub(crate) struct BackendClients {
+    handshakes: HandshakeSketch,
+    activity: ClientActivity,
+}
 
-/// Handshakes in progress per client, and the recent activity.
-#[derive(Debug, Default)]
-pub(crate) struct HandshakeClients {
-    /// The number of handshakes in progress of one client, so that a backend with one client at a time uses no map.
-    first: Option<(PackedSubnet, u64)>,
-    /// Those of the other clients; no entry is 0, so the size is bounded by the handshakes of the backend.
-    handshakes: HashMap<PackedSubnet, u64>,
-    /// The client of the last lease, and the time.
-    last: Option<(PackedSubnet, Instant)>,
-    /// The time of the last lease of any other client.
-    other: Option<Instant>,
+/// The handshakes in progress per client, in a count-min sketch: a hash with a secret key selects one counter of a
+/// client in each row, and the smaller of the two is its count. A count is never too small. It is too large if another
+/// client has the same counters, which is one client in 4,096.
+#[derive(Debug)]
+struct HandshakeSketch {
+    rows: [[AtomicU32; COUNTERS]; 2],
+    key: u64,
+}
+
+/// The client of the last lease, and when a lease of any other client began. Simultaneous leases of several clients may
+/// be recorded as one of them; each of the times is that of a real lease.
+#[derive(Debug)]
+struct ClientActivity {
+    /// The zero of the times.
+    created: Instant,
+    /// The bits of the client of the last lease; 0: there was none.
+    last: AtomicU64,
+    /// Milliseconds from `created` to the last lease.
+    last_ms: AtomicU64,
+    /// Milliseconds from `created` to the last lease of any client but `last`, plus 1; 0: there was none.
+    other_ms: AtomicU64,
 }
 
 // === impl BackendClients ===
 
 impl BackendClients {
-    /// Locks the table. No lock is taken while it is held.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, HandshakeClients> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new() -> Self {
+        BackendClients {
+            handshakes: HandshakeSketch::new(),
+            activity: ClientActivity::new(Instant::now()),
+        }
     }
-}
 
-// === impl HandshakeClients ===
-
-impl HandshakeClients {
-    /// Returns the number of handshakes in progress of `client`.
+    /// Returns the number of handshakes in progress of `client`, which is in rare cases too large.
     pub(crate) fn handshakes(&self, client: PackedSubnet) -> u64 {
-        match self.first {
-            Some((first, count)) if first == client => count,
-            _ => self.handshakes.get(&client).copied().unwrap_or_default(),
-        }
+        self.handshakes.count(client)
     }
 
-    /// Counts a handshake of `client`.
-    pub(crate) fn begin(&mut self, client: PackedSubnet, now: Instant) {
-        match &mut self.first {
-            Some((first, count)) if *first == client => *count += 1,
-            first @ None if self.handshakes.is_empty() => *first = Some((client, 1)),
-            _ => *self.handshakes.entry(client).or_default() += 1,
+    /// Counts a handshake of `client`, unless it has `max` already; returns whether it was counted.
+    pub(crate) fn begin(&self, client: PackedSubnet, max: u64) -> bool {
+        let is_counted = self.handshakes.add(client) < max;
+        if !is_counted {
+            self.handshakes.subtract(client);
         }
-        if let Some((last, at)) = self.last
-            && last != client
-        {
-            self.other = Some(at);
-        }
-        self.last = Some((client, now));
+        is_counted
+    }
+
+    /// Records that `client` got a lease at `now`.
+    pub(crate) fn record_lease(&self, client: PackedSubnet, now: Instant) {
+        self.activity.record(client, now);
     }
 
     /// Ends the count of a handshake of `client`.
-    pub(crate) fn end(&mut self, client: PackedSubnet) {
-        if let Some((first, count)) = &mut self.first
-            && *first == client
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.first = None;
-            }
-        } else if let Some(count) = self.handshakes.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                self.handshakes.remove(&client);
-            }
+    pub(crate) fn end(&self, client: PackedSubnet) {
+        self.handshakes.subtract(client);
+    }
+
+    /// Returns whether another client than `client` has one of the `handshakes` in progress, or got a lease within
+    /// `window`.
+    pub(crate) fn has_other(
+        &self,
+        client: PackedSubnet,
+        handshakes: u64,
+        now: Instant,
+        window: Duration,
+    ) -> bool {
+        self.activity.has_other(client, now, window) || self.handshakes(client) < handshakes
+    }
+}
+
+// === impl HandshakeSketch ===
+
+impl HandshakeSketch {
+    fn new() -> Self {
+        HandshakeSketch {
+            rows: array::from_fn(|_| array::from_fn(|_| AtomicU32::new(0))),
+            key: u64::from_ne_bytes(random_bytes()),
         }
     }
 
-    /// Returns whether another client than `client` has a handshake in progress, or got a lease within `window`.
-    pub(crate) fn has_other(&self, client: PackedSubnet, now: Instant, window: Duration) -> bool {
-        let other = match self.last {
-            Some((last, at)) if last != client => Some(at),
-            _ => self.other,
-        };
-        other.is_some_and(|at| now.saturating_duration_since(at) <= window)
-            || self.first.is_some_and(|(first, _)| first != client)
-            || self.handshakes.keys().any(|one| *one != client)
+    fn counters(&self, client: PackedSubnet) -> [&AtomicU32; 2] {
+        let product = u128::from(client.bits() ^ self.key) * u128::from(HASH_FACTOR);
+        let hash = (product >> 64) as usize ^ product as usize;
+        let [first, second] = &self.rows;
+        [&first[hash % COUNTERS], &second[hash / COUNTERS % COUNTERS]]
+    }
+
+    fn count(&self, client: PackedSubnet) -> u64 {
+        let [one, other] = self.counters(client).map(|one| one.load(Ordering::SeqCst));
+        one.min(other).into()
+    }
+
+    /// Adds 1 and returns the count before.
+    fn add(&self, client: PackedSubnet) -> u64 {
+        let add = |one: &AtomicU32| one.fetch_add(1, Ordering::SeqCst);
+        let [one, other] = self.counters(client).map(add);
+        one.min(other).into()
+    }
+
+    fn subtract(&self, client: PackedSubnet) {
+        for one in self.counters(client) {
+            one.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
+
+// === impl ClientActivity ===
+
+impl ClientActivity {
+    fn new(now: Instant) -> Self {
+        ClientActivity {
+            created: now,
+            last: AtomicU64::new(0),
+            last_ms: AtomicU64::new(0),
+            other_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn record(&self, client: PackedSubnet, now: Instant) {
+        let last = self.last.load(Ordering::Relaxed);
+        if last != client.bits() {
+            if last != 0 {
+                let last_ms = self.last_ms.load(Ordering::Relaxed);
+                self.other_ms.store(last_ms + 1, Ordering::Relaxed);
+            }
+            self.last.store(client.bits(), Ordering::Relaxed);
+        }
+        self.last_ms.store(self.millis(now), Ordering::Relaxed);
+    }
+
+    fn has_other(&self, client: PackedSubnet, now: Instant, window: Duration) -> bool {
+        let other_ms = match self.last.load(Ordering::Relaxed) {
+            0 => None,
+            last if last != client.bits() => Some(self.last_ms.load(Ordering::Relaxed)),
+            _ => self.other_ms.load(Ordering::Relaxed).checked_sub(1),
+        };
+        let within = |ms| u128::from(self.millis(now).saturating_sub(ms)) <= window.as_millis();
+        other_ms.is_some_and(within)
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        let passed = now.saturating_duration_since(self.created).as_millis();
+        passed.try_into().unwrap_or(u64::MAX - 1)
+    }
+}
+
+/// The counters of one row.
+const COUNTERS: usize = 64;
+
+/// 2^64 divided by the golden ratio: its bits have no pattern.
+const HASH_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::net::subnet::SubnetKey;
 
-    fn client(n: u8) -> PackedSubnet {
-        SubnetKey::of([192, 0, 2, n].into()).pack()
+    fn client(n: u32) -> PackedSubnet {
+        SubnetKey::of(n.to_be_bytes().into()).pack()
     }
 
     #[test]
-    fn handshakes_are_counted_per_client_and_no_entry_remains() {
-        let (mut table, now) = (HandshakeClients::default(), Instant::now());
-        for n in [1, 1, 2] {
-            table.begin(client(n), now);
+    fn client_has_at_most_the_given_number_of_handshakes() {
+        let clients = BackendClients::new();
+        assert!(clients.begin(client(1), 2) && clients.begin(client(1), 2));
+        assert!(!clients.begin(client(1), 2));
+        clients.end(client(1));
+        assert_eq!(clients.handshakes(client(1)), 1);
+        assert!(clients.begin(client(1), 2));
+    }
+
+    #[test]
+    fn count_is_never_too_small_and_rarely_too_large() {
+        let clients = BackendClients::new();
+        for _ in 0..48 {
+            clients.begin(client(1), u64::MAX);
         }
-        assert_eq!(
-            (table.handshakes(client(1)), table.handshakes(client(2))),
-            (2, 1)
-        );
-        for n in [1, 2, 1, 3] {
-            table.end(client(n));
+        let others = 2..4098;
+        let same = others.filter(|n| clients.handshakes(client(*n)) > 0);
+        assert!(same.count() <= 32);
+        for n in 2..66 {
+            clients.begin(client(n), u64::MAX);
         }
-        assert!(table.handshakes.is_empty());
+        assert!(clients.handshakes(client(1)) >= 48);
+        assert!((2..66).all(|n| clients.handshakes(client(n)) >= 1));
+        for n in 2..66 {
+            clients.end(client(n));
+        }
+        assert_eq!(clients.handshakes(client(1)), 48);
     }
 
     #[test]
     fn other_client_counts_within_the_window_and_while_its_handshake_lasts() {
-        let (mut table, start) = (HandshakeClients::default(), Instant::now());
+        let (clients, start) = (BackendClients::new(), Instant::now());
         let second = |n| start + Duration::from_secs(n);
         let window = Duration::from_secs(10);
-        let mut lease = |n: u8, at| {
-            table.begin(client(n), at);
-            table.end(client(n));
-            let others = |n| table.has_other(client(n), at, window);
+        let lease = |n: u32, at| {
+            clients.record_lease(client(n), at);
+            let others = |n| clients.has_other(client(n), 0, at, window);
             (others(1), others(2))
         };
         assert_eq!(lease(1, second(0)), (false, true));
@@ -133,8 +224,9 @@ mod tests {
         assert_eq!(lease(2, second(6)), (true, true));
         assert_eq!(lease(1, second(8)), (true, true));
         assert_eq!(lease(1, second(17)), (false, true));
-        table.begin(client(2), second(18));
-        assert!(table.has_other(client(1), second(60), window));
-        assert!(!table.has_other(client(2), second(60), window));
+        clients.record_lease(client(2), second(18));
+        clients.begin(client(2), u64::MAX);
+        assert!(clients.has_other(client(1), 1, second(60), window));
+        assert!(!clients.has_other(client(2), 1, second(60), window));
     }
 }

@@ -176,14 +176,14 @@ impl AdmissionQueue {
                 let ticket = inner
                     .queue
                     .push(request.client, request.queue_limit, waiter);
-                let waiting = |ticket| {
+                let queued = |ticket| {
                     Admitted::Queued(QueueTicket {
                         admission: self.clone(),
                         ticket,
                         grant_rx,
                     })
                 };
-                ticket.map(waiting).map_err(|limit| match limit {
+                ticket.map(queued).map_err(|limit| match limit {
                     QueueLimit::Full => Unavailable::QueueFull,
                     QueueLimit::Share => Unavailable::QueueShare,
                 })
@@ -279,14 +279,14 @@ impl Inner {
         is_open: bool,
         id_hashes: &[u64],
     ) -> Option<(Ticket, SubnetKey)> {
-        let (limits, clients) = (member.limits(), member.backend.clients().lock());
+        let limits = member.limits();
         let first = |max| {
             self.queue.first(|client, waiter| {
-                clients.handshakes(client.pack()) < max
+                member.backend.handshakes_of(client.pack()) < max
                     && waiter.accepts(member, is_open, id_hashes)
             })
         };
-        first(limits.fair_handshakes()).or_else(|| first(limits.handshakes_of_one_client()))
+        first(limits.fair_handshakes()).or_else(|| first(limits.of_one_client().handshakes()))
     }
 
     /// Returns whether members that are down must be used.
