@@ -5,7 +5,7 @@ use crate::{
     config::BackendAddress,
     net::subnet::PackedSubnet,
     upstream::{
-        clients::BackendClients,
+        clients::{BackendClients, CoarseInstant},
         health::{BackendHealth, state::Condition},
         queue::subscribers::Subscribers,
     },
@@ -77,7 +77,11 @@ struct LoadCounters {
 
 /// The limits that a pool sets for both counts, in the same halves.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LoadLimits(u64);
+pub(crate) struct LoadLimits {
+    all: u64,
+    /// The same with the handshakes that one client may have, which leaves a quarter to others; every pick reads both.
+    one_client: u64,
+}
 
 /// The start of a backend's slow start; each pool sets its length. Without slow start, a new backend would receive all
 /// new sessions, because it has the fewest.
@@ -196,15 +200,15 @@ impl Backend {
     }
 
     pub(crate) fn has_capacity(&self, limits: LoadLimits) -> bool {
-        self.load.has_capacity(limits)
+        self.load.is_below(limits.all)
     }
 
     /// Returns whether there is capacity for another handshake of `client`.
     pub(crate) fn has_capacity_for(&self, limits: LoadLimits, client: PackedSubnet) -> bool {
-        let of_one_client = limits.of_one_client();
         // Usually there is room, however many of the handshakes are those of `client`.
-        self.has_capacity(of_one_client)
-            || self.has_capacity(limits) && self.handshakes_of(client) < of_one_client.handshakes()
+        self.load.is_below(limits.one_client)
+            || self.has_capacity(limits)
+                && self.handshakes_of(client) < limits.handshakes_of_one_client()
     }
 
     /// Returns the number of leases of `client` in the handshake phase, which is in rare cases too large.
@@ -213,25 +217,20 @@ impl Backend {
     }
 
     /// Returns whether another client than `client` has a handshake in progress, or got a lease within `window`.
-    pub(crate) fn has_other_client(
-        &self,
-        client: PackedSubnet,
-        now: Instant,
-        window: Duration,
-    ) -> bool {
-        let handshakes = self.handshakes();
+    pub(crate) fn has_other_client(&self, client: PackedSubnet, window: Duration) -> bool {
+        let (handshakes, now) = (self.handshakes(), CoarseInstant::now());
         self.clients.has_other(client, handshakes, now, window)
     }
 
     /// Counts one more lease and handshake of `client`, unless one of `limits` is reached.
     pub(crate) fn try_acquire(&self, limits: LoadLimits, client: PackedSubnet) -> bool {
-        let max = limits.of_one_client().handshakes();
+        let max = limits.handshakes_of_one_client();
         if !self.clients.begin(client, max) {
             return false;
         }
         let is_acquired = self.load.try_acquire(limits);
         if is_acquired {
-            self.clients.record_lease(client, Instant::now());
+            self.clients.record_lease(client, CoarseInstant::now());
         } else {
             self.clients.end(client);
         }
@@ -349,13 +348,14 @@ impl LoadCounters {
         self.counts.load(Ordering::Relaxed) >> HANDSHAKE_SHIFT
     }
 
-    fn has_capacity(&self, limits: LoadLimits) -> bool {
-        fits(self.counts.load(Ordering::Relaxed), limits.0)
+    /// Returns whether both counts are below `limits`, which have the same halves.
+    fn is_below(&self, limits: u64) -> bool {
+        fits(self.counts.load(Ordering::Relaxed), limits)
     }
 
     /// Increments both counts unless a limit is reached; each pool has its own limits.
     fn try_acquire(&self, limits: LoadLimits) -> bool {
-        let more = |counts| fits(counts, limits.0).then_some(counts + ONE_OF_BOTH);
+        let more = |counts| fits(counts, limits.all).then_some(counts + ONE_OF_BOTH);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         self.counts.fetch_update(set, fetch, more).is_ok()
     }
@@ -379,27 +379,27 @@ impl LoadLimits {
     pub(crate) fn new(leases: u32, handshakes: u32) -> Self {
         // One less than the half can hold, so that no count overflows into the other half.
         let max = |configured: u32| u64::from(configured.wrapping_sub(1).min(u32::MAX - 2) + 1);
-        LoadLimits(max(handshakes) << HANDSHAKE_SHIFT | max(leases))
+        let (leases, handshakes) = (max(leases), max(handshakes));
+        let of_one_client = handshakes - handshakes / HANDSHAKE_SHARE;
+        LoadLimits {
+            all: handshakes << HANDSHAKE_SHIFT | leases,
+            one_client: of_one_client << HANDSHAKE_SHIFT | leases,
+        }
     }
 
     /// Returns the maximum number of leases.
     pub(crate) fn leases(self) -> u64 {
-        self.0 & LEASE_MASK
+        self.all & LEASE_MASK
     }
 
-    /// Returns the maximum number of handshakes.
-    pub(crate) fn handshakes(self) -> u64 {
-        self.0 >> HANDSHAKE_SHIFT
-    }
-
-    /// Returns the same limits with the maximum number of handshakes of one client, which leaves a quarter to others.
-    pub(crate) fn of_one_client(self) -> Self {
-        LoadLimits(self.0 - ((self.handshakes() / HANDSHAKE_SHARE) << HANDSHAKE_SHIFT))
+    /// Returns the maximum number of handshakes of one client.
+    pub(crate) fn handshakes_of_one_client(self) -> u64 {
+        self.one_client >> HANDSHAKE_SHIFT
     }
 
     /// Returns the number of handshakes from which on a client must let others go first, if they wait.
     pub(crate) fn fair_handshakes(self) -> u64 {
-        (self.handshakes() / HANDSHAKE_SHARE).max(1)
+        ((self.all >> HANDSHAKE_SHIFT) / HANDSHAKE_SHARE).max(1)
     }
 }
 
@@ -480,10 +480,10 @@ mod tests {
         let limits = LoadLimits::new(3, 2);
         assert!(load.try_acquire(limits) && load.try_acquire(limits) && !load.try_acquire(limits));
         load.settle();
-        assert!(load.try_acquire(limits) && !load.has_capacity(limits));
+        assert!(load.try_acquire(limits) && !load.is_below(limits.all));
         assert_eq!((load.leases(), load.handshakes()), (3, 2));
         load.release(true);
-        assert!(load.has_capacity(limits));
+        assert!(load.is_below(limits.all));
         load.release(false);
         load.release(true);
         assert_eq!((load.leases(), load.handshakes()), (0, 0));

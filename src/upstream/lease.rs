@@ -90,7 +90,7 @@ impl Lease {
     /// caused. Repeated failures of one client count once.
     pub(crate) fn record_no_response(&self, error: &(dyn Error + 'static), client: SubnetKey) {
         let (now, window) = (Instant::now(), self.member.config.passive.within.0);
-        let is_only = !self.backend().has_other_client(client.pack(), now, window);
+        let is_only = !self.backend().has_other_client(client.pack(), window);
         self.count_failure(now, error, FailureSource::Client { client, is_only });
     }
 

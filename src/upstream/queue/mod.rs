@@ -286,7 +286,7 @@ impl Inner {
                     && waiter.accepts(member, is_open, id_hashes)
             })
         };
-        first(limits.fair_handshakes()).or_else(|| first(limits.of_one_client().handshakes()))
+        first(limits.fair_handshakes()).or_else(|| first(limits.handshakes_of_one_client()))
     }
 
     /// Returns whether members that are down must be used.
