@@ -142,13 +142,13 @@ impl AdminApi {
                 let _ = self.response_deadline.set(RELOAD_TIMEOUT);
                 match self.command_within(RELOAD_TIMEOUT, Command::Reload).await {
                     Ok(Ok(done)) => AdminResponse::line(StatusCode::OK, &done),
-                    Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
+                    Ok(Err(error)) => AdminResponse::conflict(&error),
                     Err(response) => response,
                 }
             }
             AdminPath::HandOver => match self.command(Command::HandOver).await {
                 Ok(Ok(name)) => AdminResponse::line(StatusCode::OK, &name),
-                Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
+                Ok(Err(error)) => AdminResponse::conflict(&error),
                 Err(response) => response,
             },
             AdminPath::Drain => self.drain(query).await,
@@ -213,7 +213,7 @@ impl AdminApi {
                 };
                 AdminResponse::line(StatusCode::OK, &text)
             }
-            Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
+            Ok(Err(error)) => AdminResponse::conflict(&error),
             Err(response) => response,
         }
     }
@@ -237,7 +237,7 @@ impl AdminApi {
                     "a certificate for {host} is ordered; `lockgate cert list` shows the result"
                 ),
             ),
-            Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
+            Ok(Err(error)) => AdminResponse::conflict(&error),
             Err(response) => response,
         }
     }

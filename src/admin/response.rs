@@ -1,9 +1,10 @@
 //! The response to one admin request.
 
+use crate::observe::logging::ErrorChain;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{StatusCode, body::Bytes};
 use serde::Serialize;
-use std::convert::Infallible;
+use std::{convert::Infallible, error::Error};
 
 /// Status, media type and body of a response.
 pub(crate) struct AdminResponse {
@@ -21,6 +22,11 @@ impl AdminResponse {
             status,
             ..AdminResponse::text("text/plain; charset=utf-8", format!("{text}\n"))
         }
+    }
+
+    /// Returns a 409 response with the error and its sources: the state of the server does not permit the request.
+    pub(crate) fn conflict(error: &(dyn Error + 'static)) -> Self {
+        AdminResponse::line(StatusCode::CONFLICT, &ErrorChain(error).to_string())
     }
 
     /// Returns a 400 response with `text` as its body.

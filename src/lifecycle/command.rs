@@ -1,7 +1,7 @@
 //! The commands that `admin` sends to `server`, and their replies. Every command carries its reply channel.
 
 use serde::Serialize;
-use std::{fmt, io, sync::Arc};
+use std::{error::Error, fmt, io, sync::Arc};
 use tokio::sync::oneshot;
 
 /// A command for the server.
@@ -60,13 +60,15 @@ pub(crate) struct ReloadReport {
 }
 
 /// Why a reload changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ReloadError {
     #[error("lockgate is stopping")]
     Stopping,
-    /// The errors of the configuration.
-    #[error("{0}")]
-    Rejected(String),
+    #[error("too many reloads are waiting: wait for one of them")]
+    TooManyWaiting,
+    /// The configuration was rejected, or could not be read.
+    #[error(transparent)]
+    Rejected(Arc<dyn Error + Send + Sync>),
 }
 
 /// Why a takeover is not offered.
@@ -76,8 +78,8 @@ pub(crate) enum OfferError {
     Stopping,
     #[error("another process is taking over; try again in ten seconds")]
     Pending,
-    #[error("cannot pass on the listening sockets: {0}")]
-    Sockets(io::Error),
+    #[error("cannot pass on the listening sockets")]
+    Sockets(#[source] io::Error),
 }
 
 /// Why a drain neither started nor ended.

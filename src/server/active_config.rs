@@ -2,9 +2,11 @@
 
 use crate::{
     config::{Config, Diagnostics},
-    fs,
+    fs::{self, deadline::DeadlineExceeded},
     gateway::Gateway,
     lifecycle::command::ConfigStatus,
+    observe::logging::ErrorChain,
+    server::listeners::StartError,
     tls::{
         acme::{Acme, OpenedHosts},
         certs::CertIssuers,
@@ -18,6 +20,7 @@ use std::{
     sync::Arc,
     time::SystemTime,
 };
+use tokio::task::JoinError;
 
 /// The source from which a configuration is read again.
 #[derive(Default)]
@@ -83,13 +86,28 @@ pub(crate) struct BuiltConfig {
 }
 
 /// A configuration that cannot be applied.
-#[derive(Debug, thiserror::Error)]
-#[error("{why}")]
+#[derive(Debug)]
 pub(crate) struct RejectedConfig {
-    /// The errors.
-    pub(crate) why: String,
-    /// The files that contain them.
+    pub(crate) error: ConfigError,
+    /// The files that contain the errors.
     pub(crate) files: Vec<PathBuf>,
+}
+
+/// Why a configuration cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("there is no configuration file: lockgate was started by flags alone")]
+    NoFile,
+    /// Errors in the configuration, or in the files that it names.
+    #[error(transparent)]
+    Invalid(Diagnostics),
+    #[error("the configuration could not be read")]
+    Aborted(#[source] JoinError),
+    #[error(transparent)]
+    Deadline(DeadlineExceeded),
+    /// An added listener cannot be bound.
+    #[error(transparent)]
+    Listener(#[from] StartError),
 }
 
 // === impl ActiveConfig ===
@@ -130,15 +148,11 @@ impl ActiveConfig {
     /// Reads the configuration and builds its gateway, without applying either. May block.
     pub(crate) fn read(&self, previous: &Gateway, acme: Option<&Acme>) -> BuildOutcome {
         let Some(load) = &self.source.load else {
-            let why = "there is no configuration file: lockgate was started by flags alone";
-            return BuildOutcome::Rejected(RejectedConfig {
-                why: why.into(),
-                files: Vec::new(),
-            });
+            return BuildOutcome::Rejected(ConfigError::NoFile.into());
         };
         let mut config = match load() {
             Ok(config) => config,
-            Err(diagnostics) => return build_failed(&diagnostics),
+            Err(diagnostics) => return BuildOutcome::Rejected(diagnostics.into()),
         };
         let contents = NamedContents::read(&config);
         let unchanged = config.sources == self.config.sources && contents == self.contents;
@@ -160,7 +174,7 @@ impl ActiveConfig {
                     contents,
                 }))
             }
-            Err(diagnostics) => build_failed(&diagnostics),
+            Err(diagnostics) => BuildOutcome::Rejected(diagnostics.into()),
         }
     }
 
@@ -176,8 +190,8 @@ impl ActiveConfig {
     }
 
     /// Returns whether the last configuration was rejected for this reason.
-    pub(crate) fn has_error(&self, why: &str) -> bool {
-        self.error.as_deref() == Some(why)
+    pub(crate) fn has_error(&self, error: &ConfigError) -> bool {
+        self.error == Some(ErrorChain(error).to_string())
     }
 
     /// Returns the files of the last rejected configuration.
@@ -186,9 +200,9 @@ impl ActiveConfig {
     }
 
     /// Records that the last configuration that was read was rejected.
-    pub(crate) fn reject(&mut self, rejected: RejectedConfig) {
-        self.error = Some(rejected.why);
-        self.rejected_files = rejected.files;
+    pub(crate) fn reject(&mut self, error: &ConfigError, files: Vec<PathBuf>) {
+        self.error = Some(ErrorChain(error).to_string());
+        self.rejected_files = files;
     }
 
     /// Returns the status as `lockgate status` displays it.
@@ -226,11 +240,25 @@ impl fmt::Debug for ConfigSource {
     }
 }
 
-fn build_failed(diagnostics: &Diagnostics) -> BuildOutcome {
-    BuildOutcome::Rejected(RejectedConfig {
-        why: diagnostics.to_string(),
-        files: diagnostics.files().map(Path::to_owned).collect(),
-    })
+// === impl RejectedConfig ===
+
+impl From<Diagnostics> for RejectedConfig {
+    fn from(diagnostics: Diagnostics) -> Self {
+        RejectedConfig {
+            files: diagnostics.files().map(Path::to_owned).collect(),
+            error: ConfigError::Invalid(diagnostics),
+        }
+    }
+}
+
+/// An error that is in no file.
+impl From<ConfigError> for RejectedConfig {
+    fn from(error: ConfigError) -> Self {
+        RejectedConfig {
+            error,
+            files: Vec::new(),
+        }
+    }
 }
 
 /// Returns the files that only the build of a gateway reads: the CAs of client certificates, and the TLS files of

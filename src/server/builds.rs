@@ -3,9 +3,9 @@
 use crate::{
     fs::deadline::{BlockingWork, DeadlineExceeded},
     lifecycle::command::ReloadError,
-    server::active_config::{BuildOutcome, RejectedConfig},
+    server::active_config::{BuildOutcome, ConfigError},
 };
-use std::{future, time::Duration};
+use std::{future, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -67,12 +67,8 @@ impl Builds {
                 }
             },
         };
-        let outcome = result.unwrap_or_else(|error| {
-            BuildOutcome::Rejected(RejectedConfig {
-                why: format!("the configuration could not be read: {error}"),
-                files: Vec::new(),
-            })
-        });
+        let outcome = result
+            .unwrap_or_else(|error| BuildOutcome::Rejected(ConfigError::Aborted(error).into()));
         let running = self.running.take();
         match running.filter(|running| !running.is_late) {
             Some(running) => BuildEvent::Finished(outcome, running.requests),
@@ -91,7 +87,7 @@ impl Builds {
                 if requests.is_ordered {
                     warn!(reason = %exceeded, "configuration not reloaded; the previous reload is still reading a file");
                 }
-                requests.reply(&Err(ReloadError::Rejected(exceeded.to_string())));
+                requests.reply(&Err(ReloadError::Rejected(Arc::new(exceeded.clone()))));
             }
             Some(_) => {
                 let next = self.next.get_or_insert_default();
@@ -99,8 +95,7 @@ impl Builds {
                 if next.replies.len() > MAX_WAITING
                     && let Some(newest) = next.replies.pop()
                 {
-                    let error = "too many reloads are waiting: wait for one of them".to_owned();
-                    let _ = newest.send(Err(ReloadError::Rejected(error)));
+                    let _ = newest.send(Err(ReloadError::TooManyWaiting));
                 }
             }
         }

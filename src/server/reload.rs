@@ -13,7 +13,7 @@ use crate::{
     registry::SessionTarget,
     server::{
         Server,
-        active_config::{BuildOutcome, BuiltConfig, RejectedConfig, UNCHANGED},
+        active_config::{BuildOutcome, BuiltConfig, ConfigError, RejectedConfig, UNCHANGED},
         builds::{BuildEvent, BuildRequests, ReloadReply},
         drain::DrainPacing,
         tasks::files::ConfigEvent,
@@ -84,10 +84,12 @@ impl Server {
                 self.report(result, requests);
             }
             BuildEvent::TimedOut(exceeded, requests) => {
-                let why = exceeded.to_string();
-                // The files of the current configuration are watched as before.
-                let files = self.active_config.rejected_files().to_vec();
-                self.report(Err(RejectedConfig { why, files }), requests);
+                let rejected = RejectedConfig {
+                    error: ConfigError::Deadline(exceeded),
+                    // The files of the current configuration are watched as before.
+                    files: self.active_config.rejected_files().to_vec(),
+                };
+                self.report(Err(rejected), requests);
             }
             BuildEvent::FinishedLate(outcome) => {
                 if let (BuildOutcome::Changed(built), Some(acme)) = (outcome, &self.acme) {
@@ -108,7 +110,7 @@ impl Server {
     fn report(&mut self, result: Result<Reloaded, RejectedConfig>, requests: BuildRequests) {
         let is_known = match &result {
             Ok(reloaded) => matches!(reloaded, Reloaded::Unchanged(_)),
-            Err(rejected) => self.active_config.has_error(&rejected.why),
+            Err(rejected) => self.active_config.has_error(&rejected.error),
         };
         if is_known && !requests.is_ordered {
             return;
@@ -116,11 +118,13 @@ impl Server {
         let (outcome, result) = match result {
             Ok(Reloaded::Applied(report)) => ("applied", Ok(report.to_string())),
             Ok(Reloaded::Unchanged(message)) => ("unchanged", Ok(message)),
-            Err(rejected) => {
-                error!("configuration reload rejected; keeping the current one:\n{rejected}");
-                let error = ReloadError::Rejected(rejected.why.clone());
-                Arc::make_mut(&mut self.active_config).reject(rejected);
-                ("refused", Err(error))
+            Err(RejectedConfig { error, files }) => {
+                error!(
+                    "configuration reload rejected; keeping the current one:\n{}",
+                    ErrorChain(&error)
+                );
+                Arc::make_mut(&mut self.active_config).reject(&error, files);
+                ("refused", Err(ReloadError::Rejected(Arc::new(error))))
             }
         };
         self.context.metrics.count_reload(outcome);
@@ -145,7 +149,7 @@ impl Server {
                     acme.discard(acme_hosts);
                 }
                 return Err(RejectedConfig {
-                    why: ErrorChain(&error).to_string(),
+                    error: error.into(),
                     files: config.watched,
                 });
             }
