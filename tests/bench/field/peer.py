@@ -1,6 +1,8 @@
 """The common part of all proxies: finding the program, and waiting until it works."""
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import ssl
@@ -55,9 +57,12 @@ class FromPyPi(Peer):
 
 
 def free_port():
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return it.getsockname()[1]
+    """Returns a port below those that the kernel gives to outgoing connections, which could use it until a server binds it."""
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with contextlib.suppress(OSError), socket.socket() as it:
+            it.bind(("127.0.0.1", port))
+            return port
 
 
 def until_it_works(port, child, certificate):
