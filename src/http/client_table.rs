@@ -4,7 +4,7 @@
 //! sessions and requests.
 
 use crate::{
-    net::{descriptors::DescriptorBudget, subnet::SubnetKey},
+    net::{descriptors::DescriptorBudget, memory::MemoryMonitor, subnet::SubnetKey},
     observe::metrics::{Metrics, RequestGauge},
 };
 use std::{
@@ -17,8 +17,8 @@ use std::{
     },
 };
 
-/// Issues permits to clients: below the limits per address, and, while descriptors are scarce, only to addresses that
-/// hold few of them.
+/// Issues permits to clients: below the limits per address, and, while descriptors or memory are scarce, only to
+/// addresses that hold little of them.
 #[derive(Debug)]
 pub(crate) struct ClientTable {
     /// By the hash of the key, so that requests of different clients rarely wait for the same lock.
@@ -27,7 +27,20 @@ pub(crate) struct ClientTable {
     /// The number of permits of all addresses.
     claimed: AtomicU64,
     descriptors: Arc<DescriptorBudget>,
+    memory: MemoryMonitor,
     metrics: Arc<Metrics>,
+}
+
+/// The limits that apply to one client.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ClientLimits {
+    /// The maximum number of permits for the same use; 0: no limit.
+    pub(crate) max: u32,
+    /// The bytes of memory that the process may use (`limits.memory`); 0: the number that the system allows.
+    pub(crate) memory: u64,
+    /// Whether it is a trusted proxy, whose connections carry the requests of many clients: it is exempt from the
+    /// shares of descriptors and memory.
+    pub(crate) is_trusted: bool,
 }
 
 /// What one address holds.
@@ -51,6 +64,9 @@ pub(crate) enum ClientLimit {
     PerIp,
     /// Three quarters of the descriptors are used, and the address holds more than a tenth of them.
     Descriptors,
+    /// The plain requests of the address could use three quarters of the memory; or these are used, and the address may
+    /// use more than a tenth.
+    Memory,
 }
 
 /// A counted use of one address, released on drop.
@@ -65,35 +81,50 @@ pub(crate) struct ClientPermit {
 // === impl ClientTable ===
 
 impl ClientTable {
-    pub(crate) fn new(descriptors: Arc<DescriptorBudget>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        descriptors: Arc<DescriptorBudget>,
+        memory: MemoryMonitor,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         ClientTable {
             shards: Default::default(),
             hasher: RandomState::new(),
             claimed: AtomicU64::new(0),
             descriptors,
+            memory,
             metrics,
         }
     }
 
-    /// Returns a permit for a client with this limit on this use; 0: no limit. Trusted proxies are exempt from the
-    /// share of descriptors, because their connections carry the requests of many clients.
+    /// Returns a permit for this use, which must be within `limits`.
     pub(crate) fn acquire(
         self: &Arc<Self>,
         address: IpAddr,
         used_for: ClientUse,
-        limit: u32,
-        is_trusted: bool,
+        limits: ClientLimits,
     ) -> Result<ClientPermit, ClientLimit> {
         let client = SubnetKey::of(address);
         let claimed = self.claimed.load(Ordering::Relaxed);
-        let is_limited = !is_trusted && self.descriptors.is_scarce(claimed);
+        let is_limited = !limits.is_trusted && self.descriptors.is_scarce(claimed);
+        let memory = self.memory.max(limits.memory);
+        let has_memory_limit = !limits.is_trusted && memory > 0;
+        let is_memory_limited = has_memory_limit && self.memory.is_scarce(memory);
         let mut shard = self.shard(&client);
         let held = shard.get(&client).copied().unwrap_or_default();
-        if limit > 0 && held.used_for(used_for) >= limit {
+        if limits.max > 0 && held.used_for(used_for) >= limits.max {
             return Err(ClientLimit::PerIp);
         }
         if is_limited && held.total() > self.descriptors.max() / SHARE_DIVISOR {
             return Err(ClientLimit::Descriptors);
+        }
+        let (is_above_share, is_above_max) = (
+            held.max_bytes() > memory / SHARE_DIVISOR,
+            held.max_bytes_of(ClientUse::Request) > memory / 4 * 3,
+        );
+        if is_memory_limited && is_above_share
+            || has_memory_limit && used_for == ClientUse::Request && is_above_max
+        {
+            return Err(ClientLimit::Memory);
         }
         shard.entry(client).or_default().0[used_for as usize] += 1;
         drop(shard);
@@ -127,6 +158,20 @@ impl ClientCounts {
     fn total(self) -> u64 {
         self.0.into_iter().map(u64::from).sum()
     }
+
+    /// Returns the bytes of memory that what the address holds can use at most.
+    fn max_bytes(self) -> u64 {
+        let uses = [
+            ClientUse::Connection,
+            ClientUse::Session,
+            ClientUse::Request,
+        ];
+        uses.map(|one| self.max_bytes_of(one)).iter().sum()
+    }
+
+    fn max_bytes_of(self, used_for: ClientUse) -> u64 {
+        u64::from(self.used_for(used_for)) * MAX_BYTES[used_for as usize]
+    }
 }
 
 // === impl ClientPermit ===
@@ -152,7 +197,10 @@ impl Drop for ClientPermit {
 
 const SHARDS: usize = 16;
 
-/// An address may hold a tenth of the descriptors while they are scarce.
+/// The bytes of memory that one connection, session and request can use at most, as docs/resources.md derives them.
+const MAX_BYTES: [u64; 3] = [32 << 10, 64 << 10, 256 << 10];
+
+/// An address may hold a tenth of the descriptors or the memory while they are scarce.
 const SHARE_DIVISOR: u64 = 10;
 
 /// Entries of a shard whose memory is kept.
@@ -166,7 +214,15 @@ mod tests {
     fn table(descriptors: u64) -> Arc<ClientTable> {
         let budget = DescriptorBudget::new(descriptors);
         let metrics = Metrics::of(budget.clone());
-        Arc::new(ClientTable::new(budget, Arc::new(metrics)))
+        let memory = MemoryMonitor::new(0);
+        Arc::new(ClientTable::new(budget, memory, Arc::new(metrics)))
+    }
+
+    fn limits(max: u32) -> ClientLimits {
+        ClientLimits {
+            max,
+            ..Default::default()
+        }
     }
 
     fn address(text: &str) -> IpAddr {
@@ -181,7 +237,7 @@ mod tests {
     #[test]
     fn each_use_has_its_own_limit_and_is_released_on_drop() {
         let table = table(100);
-        let acquire = |used_for, at: &str| table.acquire(address(at), used_for, 2, false);
+        let acquire = |used_for, at: &str| table.acquire(address(at), used_for, limits(2));
         let held = [
             acquire(ClientUse::Session, "10.0.0.1").unwrap(),
             acquire(ClientUse::Session, "::ffff:10.0.0.1").unwrap(),
@@ -198,7 +254,7 @@ mod tests {
     #[test]
     fn ipv6_is_counted_by_prefix() {
         let table = table(100);
-        let acquire = |at: &str| table.acquire(address(at), ClientUse::Request, 1, false);
+        let acquire = |at: &str| table.acquire(address(at), ClientUse::Request, limits(1));
         let _held = acquire("2001:db8::1").unwrap();
         assert!(acquire("2001:db8::ffff:2").is_err());
         assert!(acquire("2001:db8:0:1::1").is_ok());
@@ -207,8 +263,13 @@ mod tests {
     #[test]
     fn scarce_descriptors_are_refused_to_an_address_above_its_share() {
         let table = table(40);
-        let acquire =
-            |at: &str, trusted| table.acquire(address(at), ClientUse::Request, 0, trusted);
+        let acquire = |at: &str, is_trusted| {
+            let limits = ClientLimits {
+                is_trusted,
+                ..Default::default()
+            };
+            table.acquire(address(at), ClientUse::Request, limits)
+        };
         let budget = table.descriptors.clone();
         let _requests: Vec<_> = (0..5)
             .map(|_| acquire("10.0.0.1", false).unwrap())
@@ -227,9 +288,32 @@ mod tests {
     }
 
     #[test]
+    fn scarce_memory_is_refused_to_an_address_above_its_share() {
+        // The test itself uses more than three quarters of this.
+        let memory = 1 << 20;
+        let table = table(1_000_000);
+        let acquire = |at: &str, is_trusted| {
+            let limits = ClientLimits {
+                memory,
+                is_trusted,
+                ..Default::default()
+            };
+            table.acquire(address(at), ClientUse::Session, limits)
+        };
+        let _held = [
+            acquire("10.0.0.1", false).unwrap(),
+            acquire("10.0.0.1", false).unwrap(),
+        ];
+        let refused = acquire("10.0.0.1", false);
+        assert_eq!(refused.unwrap_err(), ClientLimit::Memory);
+        assert!(acquire("10.0.0.1", true).is_ok(), "a trusted proxy");
+        assert!(acquire("10.0.0.2", false).is_ok(), "another client");
+    }
+
+    #[test]
     fn requests_that_wait_for_a_backend_count() {
         let table = table(40);
-        let acquire = || table.acquire(address("10.0.0.1"), ClientUse::Request, 0, false);
+        let acquire = || table.acquire(address("10.0.0.1"), ClientUse::Request, limits(0));
         let permits: Vec<_> = (0..100).map_while(|_| acquire().ok()).collect();
         assert_eq!(permits.len(), 30);
     }
@@ -240,7 +324,7 @@ mod tests {
         let permits: Vec<_> = (0..50_000_u32)
             .map(|n| {
                 let at = IpAddr::from(n.to_be_bytes());
-                table.acquire(at, ClientUse::Connection, 0, false).unwrap()
+                table.acquire(at, ClientUse::Connection, limits(0)).unwrap()
             })
             .collect();
         drop(permits);

@@ -4,7 +4,7 @@ use crate::{
     gateway::Live,
     http::{client::HttpClient, client_table::ClientTable},
     lifecycle::tasks::Tasks,
-    net::{descriptors::DescriptorBudget, resolver::Resolver},
+    net::{descriptors::DescriptorBudget, memory::MemoryMonitor, resolver::Resolver},
     observe::{access::AccessLog, metrics::Metrics},
     registry::SessionRegistry,
 };
@@ -55,7 +55,11 @@ impl Context {
             session_permits: Arc::new(Semaphore::new(max_sessions)),
             access,
             http_client: HttpClient::new(resolver.clone(), descriptors.clone(), tasks.clone()),
-            clients: Arc::new(ClientTable::new(descriptors.clone(), metrics.clone())),
+            clients: Arc::new(ClientTable::new(
+                descriptors.clone(),
+                MemoryMonitor::of_process(),
+                metrics.clone(),
+            )),
             descriptors,
             metrics,
             tasks,

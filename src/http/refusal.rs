@@ -64,6 +64,8 @@ pub(crate) enum RefusalReason {
     HeaderTwin,
     /// `Host` is absent, repeated or malformed.
     Host,
+    /// Three quarters of the memory are used, and the address may use more than a tenth of it.
+    MemoryShare,
     /// The connection was opened with another policy for client certificates, or before `tls.client_ca` changed.
     Misdirected,
     /// No route matches.
@@ -281,6 +283,7 @@ impl RefusalReason {
             RefusalReason::HeaderLine => "header-line",
             RefusalReason::HeaderTwin => "header-twin",
             RefusalReason::Host => "host",
+            RefusalReason::MemoryShare => "memory-share",
             RefusalReason::Misdirected => "misdirected",
             RefusalReason::NoRoute => "no-route",
             RefusalReason::OnlyHttp => "only-http",

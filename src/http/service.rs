@@ -9,7 +9,7 @@ use crate::{
     guard::Denial,
     http::{
         body::Body,
-        client_table::{ClientLimit, ClientPermit, ClientUse},
+        client_table::{ClientLimit, ClientLimits, ClientPermit, ClientUse},
         context::Context,
         forward::forward,
         peer::Peer,
@@ -60,14 +60,14 @@ async fn respond(
     }
 }
 
-/// Applies the limits per client address, and the share of descriptors.
+/// Applies the limits per client address, and the shares of descriptors and memory.
 fn client_permit(
     context: &Context,
     rc: &RequestContext<'_>,
     is_handshake: bool,
 ) -> Result<ClientPermit, Refusal> {
     let limits = &rc.gateway.limits;
-    let (of, limit, reason, text) = if is_handshake {
+    let (used_for, max, reason, text) = if is_handshake {
         (
             ClientUse::Session,
             limits.sessions_per_ip,
@@ -82,14 +82,16 @@ fn client_permit(
             "too many concurrent requests from this address, try again later",
         )
     };
-    let is_trusted = rc.gateway.trusts(rc.client);
-    let permit = context.clients.acquire(rc.client, of, limit, is_trusted);
+    let limits = ClientLimits {
+        max,
+        memory: limits.memory.0,
+        is_trusted: rc.gateway.trusts(rc.client),
+    };
+    let permit = context.clients.acquire(rc.client, used_for, limits);
     permit.map_err(|limit| match limit {
         ClientLimit::PerIp => Refusal::unavailable(reason, text),
-        ClientLimit::Descriptors => Refusal::unavailable(
-            RefusalReason::DescriptorsShare,
-            "this server is busy and this address uses much of it, try again later",
-        ),
+        ClientLimit::Descriptors => Refusal::unavailable(RefusalReason::DescriptorsShare, BUSY),
+        ClientLimit::Memory => Refusal::unavailable(RefusalReason::MemoryShare, BUSY),
     })
 }
 
@@ -203,3 +205,6 @@ fn forbidden(denial: Denial) -> Refusal {
 }
 
 static CLEARTEXT_ORIGINS: LogThrottle = LogThrottle::new();
+
+/// The text of a response to an address that is above its share of a scarce resource.
+const BUSY: &str = "this server is busy and this address uses much of it, try again later";

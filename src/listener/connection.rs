@@ -4,7 +4,7 @@ use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
     http::{
-        client_table::{ClientLimit, ClientPermit},
+        client_table::{ClientLimit, ClientLimits, ClientPermit},
         context::Context,
         peer::{ClientCertHeader, Peer},
         redirect, server,
@@ -51,6 +51,8 @@ enum AcceptError {
     PerIpLimit,
     #[error("descriptors are scarce, and this address holds more than a tenth of them")]
     DescriptorShare,
+    #[error("memory is scarce, and this address may use more than a tenth of it")]
+    MemoryShare,
     #[error("a PROXY header from {0}, which is not among server.trusted_proxies")]
     UntrustedProxy(IpAddr),
     #[error("bad PROXY header")]
@@ -169,13 +171,16 @@ impl ConnectionHandler {
         gateway: &Gateway,
         address: IpAddr,
     ) -> Result<ClientPermit, AcceptError> {
-        let per_ip = gateway.limits.connections_per_ip;
-        let permit = self
-            .limiter
-            .per_ip_permit(address, per_ip, gateway.trusts(address));
+        let limits = ClientLimits {
+            max: gateway.limits.connections_per_ip,
+            memory: gateway.limits.memory.0,
+            is_trusted: gateway.trusts(address),
+        };
+        let permit = self.limiter.per_ip_permit(address, limits);
         permit.map_err(|limit| match limit {
             ClientLimit::PerIp => AcceptError::PerIpLimit,
             ClientLimit::Descriptors => AcceptError::DescriptorShare,
+            ClientLimit::Memory => AcceptError::MemoryShare,
         })
     }
 
@@ -193,6 +198,7 @@ impl AcceptError {
             AcceptError::Deadline => "deadline",
             AcceptError::PerIpLimit => "share",
             AcceptError::DescriptorShare => "descriptors-share",
+            AcceptError::MemoryShare => "memory-share",
             AcceptError::UntrustedProxy(_) => "untrusted-proxy",
             AcceptError::Proxy(_) => "proxy-header",
             AcceptError::Io(_) => "io",

@@ -2,7 +2,7 @@
 
 use crate::{
     config,
-    http::client_table::{ClientLimit, ClientPermit, ClientTable, ClientUse},
+    http::client_table::{ClientLimit, ClientLimits, ClientPermit, ClientTable, ClientUse},
     net::{
         descriptors::{DescriptorBudget, DescriptorPermit, DescriptorUse},
         subnet::SubnetKey,
@@ -87,13 +87,12 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Returns a permit for a connection of `address`, with `per_ip` as `limits.connections_per_ip`. Taken once the
-    /// address is verified (behind a PROXY header). IPv6 is counted by /64, which is what one subscriber gets.
+    /// Returns a permit for a connection of `address`. Taken once the address is verified (behind a PROXY header). IPv6
+    /// is counted by /64, which is what one subscriber gets.
     pub(crate) fn per_ip_permit(
         &self,
         address: IpAddr,
-        per_ip: u32,
-        is_trusted: bool,
+        limits: ClientLimits,
     ) -> Result<ClientPermit, ClientLimit> {
         if let Some(rate) = &self.rate {
             if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP_INTERVAL == SWEEP_INTERVAL - 1 {
@@ -102,8 +101,7 @@ impl ConnectionLimiter {
             rate.check_key(&SubnetKey::of(address))
                 .map_err(|_| ClientLimit::PerIp)?;
         }
-        self.clients
-            .acquire(address, ClientUse::Connection, per_ip, is_trusted)
+        self.clients.acquire(address, ClientUse::Connection, limits)
     }
 }
 
@@ -125,6 +123,7 @@ const SWEEP_INTERVAL: u32 = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::memory::MemoryMonitor;
     use std::time::Duration;
 
     fn limiter(
@@ -138,8 +137,16 @@ mod tests {
         };
         let budget = DescriptorBudget::new(descriptors);
         let metrics = Arc::new(Metrics::of(budget.clone()));
-        let clients = Arc::new(ClientTable::new(budget.clone(), metrics.clone()));
+        let memory = MemoryMonitor::new(0);
+        let clients = Arc::new(ClientTable::new(budget.clone(), memory, metrics.clone()));
         ConnectionLimiter::new(max_connections, budget, clients, &limits, metrics)
+    }
+
+    fn limits(max: u32) -> ClientLimits {
+        ClientLimits {
+            max,
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -158,7 +165,7 @@ mod tests {
     #[test]
     fn address_at_its_limit_gets_no_permit() {
         let limiter = limiter(9, 9, None);
-        let acquire = |address: &str| limiter.per_ip_permit(address.parse().unwrap(), 2, false);
+        let acquire = |address: &str| limiter.per_ip_permit(address.parse().unwrap(), limits(2));
         let held = [
             acquire("10.0.0.1").unwrap(),
             acquire("::ffff:10.0.0.1").unwrap(),
@@ -179,7 +186,7 @@ mod tests {
                 per: Duration::from_secs(3600),
             }),
         );
-        let acquire = |address: &str| limiter.per_ip_permit(address.parse().unwrap(), 0, false);
+        let acquire = |address: &str| limiter.per_ip_permit(address.parse().unwrap(), limits(0));
         let permitted = (0..10).filter(|_| acquire("10.0.0.1").is_ok()).count();
         assert_eq!(permitted, 3);
         assert!(acquire("10.0.0.2").is_ok());

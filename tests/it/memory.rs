@@ -3,13 +3,13 @@
 //! `LOCKGATE_SESSIONS` sets the number of idle sessions (1000). The figures are printed.
 
 use crate::harness::{
-    Backend, Lockgate, RawH2, eventually, handshake, observe, raise_descriptor_limit,
+    Backend, Lockgate, RawH2, Wire, eventually, handshake, observe, raise_descriptor_limit,
     raw_h2::{END_HEADERS, END_STREAM, HEADERS, HELLO, SETTINGS, WINDOW_UPDATE, frame, hpack},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -122,6 +122,81 @@ async fn h2_responses_that_are_never_read_use_bounded_memory() {
         .start()
         .await;
     let before = pss(&lockgate);
+    let bytes = unread_requests();
+    let mut held = vec![];
+    for _ in 0..2 {
+        held.push(RawH2::over(lockgate.tls_for_h2().await, &bytes).await);
+    }
+    let each = (stable_pss(&lockgate).await - before) as f64 / held.len() as f64 / 100.0;
+    println!("HTTP/2: {each:.0} KiB for a response that is not read");
+    assert!(each <= RESPONSE_KIB, "{each:.0} KiB for a stream");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_requests_of_one_address_leave_memory_for_others() {
+    raise_descriptor_limit();
+    let backend = endless_backend().await;
+    let lockgate = Lockgate::with_file(&format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\naccess = \"off\"\n[tls]\ndev_ca = true\n\
+         [limits]\nmemory = \"64MiB\"\n\
+         [pools.app]\nbackends = [\"ws://{backend}\"]\nadmission = {{ handshakes = 10_000 }}\n\
+         [[routes]]\nhosts = [\"a.test\"]\npool = \"app\"\n"
+    ))
+    .start()
+    .await;
+    let bytes = unread_requests();
+    let mut held = vec![];
+    for _ in 0..10 {
+        held.push(RawH2::over(lockgate.tls_for_h2().await, &bytes).await);
+    }
+    let refused = "lockgate_refusals_total{status=\"503\",why=\"memory-share\"}";
+    let (streams, admitted) = (1000.0, 192.0);
+    eventually("the surplus is refused", async || {
+        let refused = lockgate.metric(refused).await;
+        observe(refused, |refused| *refused >= streams - admitted - 1.0)
+    })
+    .await;
+    let used = stable_pss(&lockgate).await;
+    println!("1,000 responses of one address that are not read: {used} KiB");
+    assert!(used < 64 * 1024, "{used} KiB");
+
+    for _ in 0..20 {
+        let stream = connect_from(&lockgate, [127, 0, 0, 2]).await;
+        let mut other = Wire::tls(lockgate.tls_over(stream).await.expect("it is accepted"));
+        other.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        assert_eq!(other.head().await.status(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scarce_memory_is_refused_to_the_address_that_holds_much_of_it() {
+    let backend = Backend::echo().await;
+    // The process itself uses more than this.
+    let lockgate = Lockgate::to(backend)
+        .with("[limits]\nmemory = \"1MiB\"\n")
+        .start()
+        .await;
+    let _session = lockgate.echo_session().await;
+    let mut refused = lockgate.upgrade("/", "").await;
+    assert_eq!(refused.head().await.status(), 503);
+    assert!(lockgate.try_tls("a.test").await.is_err());
+    let failures = "lockgate_connection_failures_total{why=\"memory-share\"}";
+    assert_eq!(lockgate.metric(failures).await, 1.0);
+    let stream = connect_from(&lockgate, [127, 0, 0, 2]).await;
+    let mut other = Wire::tls(lockgate.tls_over(stream).await.expect("it is accepted"));
+    other.send(&handshake("/", "")).await;
+    assert_eq!(other.head().await.status(), 101);
+}
+
+/// Connects from `address`.
+async fn connect_from(lockgate: &Lockgate, address: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((address, 0).into()).expect("loopback");
+    socket.connect(lockgate.https).await.expect("it listens")
+}
+
+/// Encodes the start of an HTTP/2 connection with 100 requests whose responses have an unlimited window.
+fn unread_requests() -> Vec<u8> {
     let list = hpack(&[
         (":method", "GET"),
         (":scheme", "https"),
@@ -149,13 +224,7 @@ async fn h2_responses_that_are_never_read_use_bounded_memory() {
             &list,
         ));
     }
-    let mut held = vec![];
-    for _ in 0..2 {
-        held.push(RawH2::over(lockgate.tls_for_h2().await, &bytes).await);
-    }
-    let each = (stable_pss(&lockgate).await - before) as f64 / held.len() as f64 / 100.0;
-    println!("HTTP/2: {each:.0} KiB for a response that is not read");
-    assert!(each <= RESPONSE_KIB, "{each:.0} KiB for a stream");
+    bytes
 }
 
 /// Starts a backend that answers with a body without end.

@@ -102,6 +102,8 @@ pub struct Limits {
     pub sessions_per_ip: u32,
     /// The maximum number of concurrent plain HTTP requests per client address, counted in the same way; 0: no limit. At the limit a request gets 503 with Retry-After.
     pub requests_per_ip: u32,
+    /// The memory that the process may use. The concurrent plain requests of one client address may use three quarters of it, at 256 KiB each. When three quarters are used, an address that may use more than a tenth gets no further connection (it is closed) and no further request (503 with Retry-After). `trusted_proxies` are exempt. "0B": the limit of the control group (container, MemoryMax of systemd) or, without one, the memory of the machine.
+    pub memory: Size,
     /// The maximum rate of new connections per client address, IPv6 by /64; "0/s": no limit.
     #[serde(deserialize_with = "rate")]
     #[schemars(with = "Rate", extend("default" = "0/s"))]
@@ -158,6 +160,7 @@ impl Default for Limits {
             connections_per_ip: 0,
             sessions_per_ip: 0,
             requests_per_ip: 0,
+            memory: Size(0),
             accepts_per_ip: None,
             tls_handshake: default("10s"),
             request_head: default("10s"),

@@ -5,7 +5,10 @@
 pub(crate) mod families;
 
 use crate::{
-    net::descriptors::{DescriptorBudget, DescriptorUse},
+    net::{
+        descriptors::{DescriptorBudget, DescriptorUse},
+        memory::resident_bytes,
+    },
     observe::{
         access::record::SessionEnd,
         metrics::families::{
@@ -475,15 +478,6 @@ impl Collector for ProcessCollector {
         }
         Ok(())
     }
-}
-
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 fn open_descriptors() -> Option<u64> {
