@@ -227,3 +227,33 @@ const MAX_RESPONSE_LEN: usize = 1024 * 1024;
 
 /// RFC 8555 §6.1.
 const USER_AGENT: &str = concat!("lockgate/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{pem, tls_client};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use tokio::net::{TcpListener, TcpSocket};
+
+    #[tokio::test]
+    async fn address_of_the_server_that_does_not_answer_costs_no_time() {
+        // The accept queue is full, so that the kernel ignores further connections.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let dead = socket.listen(0).unwrap();
+        let address = dead.local_addr().unwrap();
+        let _queued = TcpStream::connect(address).await.unwrap();
+        let alive = TcpListener::bind((Ipv6Addr::LOCALHOST, address.port()));
+        let alive = alive.await.unwrap();
+        let client = HttpsClient::new(tls_client::client_config(pem::public_roots()));
+        let connected = client.connect("localhost", address.port());
+        let connected = timeout(CONNECT_TIMEOUT / 2, connected).await.unwrap();
+        let peer = connected.unwrap().peer_addr().unwrap();
+        assert_eq!(peer, alive.local_addr().unwrap());
+        let url = |host: &str| format!("https://{host}:{}/directory", address.port());
+        assert!(!client.has_silent_address(&url("[::1]")).await);
+        assert!(client.has_silent_address(&url("localhost")).await);
+        drop(dead);
+        assert!(!client.has_silent_address(&url("localhost")).await);
+    }
+}

@@ -85,11 +85,13 @@ impl BackendHealth {
         (record.state.condition(), record.state.why().cloned())
     }
 
-    /// Returns for how much longer it is ejected; `None` if it is not, or health checks have marked it down.
+    /// Returns for how much longer it is ejected, or the time until the connect probe that may end the ejection; `None`
+    /// if it is not, or health checks have marked it down.
     pub fn ejected_for(&self, now: Instant) -> Option<Duration> {
         let record = self.lock();
         let ejected = record.state.condition() == Condition::Ejected;
-        let until = record.state.ejected_until().filter(|_| ejected)?;
+        let until = record.state.probe_due().or(record.state.ejected_until());
+        let until = until.filter(|_| ejected)?;
         Some(until.saturating_duration_since(now))
     }
 
@@ -114,7 +116,7 @@ impl BackendHealth {
     /// Records that a connection was established. Returns whether it was the last choice until now.
     pub(crate) fn record_connected(&self) -> bool {
         let is_silent = self.tier().is_silent();
-        if self.has_failures.load(Ordering::Relaxed) {
+        if is_silent || self.has_failures.load(Ordering::Relaxed) {
             self.change(HealthState::record_connected);
         }
         is_silent
