@@ -92,7 +92,7 @@ async fn state(lockgate: &Lockgate, backend: SocketAddr) -> (String, Option<Stri
     let status = lockgate.status().await;
     let backends = status["backends"].as_array().expect("a list");
     let name = format!("ws://{backend}");
-    let one = backends.iter().find(|one| one["backend"] == *name);
+    let one = backends.iter().find(|one| one["address"] == *name);
     let one = one.unwrap_or_else(|| panic!("no {name}: {status:#}"));
     let text = |key: &str| one[key].as_str().map(str::to_owned);
     (text("state").expect("a word"), text("why"))
@@ -282,7 +282,7 @@ async fn clients_that_give_up_before_connect_timeout_do_not_hide_a_dead_backend(
                 Kind::Plain => "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned(),
             })
             .await;
-            // The patience of this client is what the test is about.
+            // How long this client waits is what the test is about.
             tokio::time::sleep(Duration::from_millis(900)).await;
         }
         eventually("the failure of the dead backend", async || {
@@ -367,7 +367,7 @@ async fn connect_timeout_of_zero_is_refused() {
     let text = String::from_utf8_lossy(&text);
     assert_eq!(output.status.code(), Some(64), "{text}");
     assert!(
-        text.contains("lockgate.toml:7:") && text.contains("connect_timeout"),
+        text.contains("lockgate.toml:8:") && text.contains("connect_timeout"),
         "{text}"
     );
 }

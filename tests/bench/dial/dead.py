@@ -27,7 +27,7 @@ CHOICES = ["least-sessions", "round-robin", "hash", "sticky"]
 KINDS = ["websocket", "http"]
 
 # A client gives up after this time; session.handshake_timeout is 10 s.
-PATIENCE = 13.0
+CLIENT_TIMEOUT = 13.0
 PORT = 9000
 
 
@@ -102,7 +102,7 @@ class Clients:
         upgrade = handshake if kind == "websocket" else ""
         writer.write(f"GET / HTTP/1.1\r\nHost: a.test\r\n{upgrade}{more}\r\n".encode())
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CLIENT_TIMEOUT)
         except (TimeoutError, asyncio.TimeoutError, asyncio.IncompleteReadError, OSError):
             head = b""
         latency = time.monotonic() - started

@@ -348,7 +348,7 @@ proptest! {
             prop_assert!(state.failures.len() < 6);
             match state.condition() {
                 Down => prop_assert!(state.why().is_some()),
-                Ejected => prop_assert!(state.ejected_until().is_some() && (state.probe_due().is_some() || state.ejection_ends() > Some(now))),
+                Ejected => prop_assert!(state.probe_due().or(state.ejection_ends()).is_some()),
                 Up => {}
             }
         }
