@@ -1,8 +1,8 @@
 //! Happy Eyeballs (RFC 8305): connects to the addresses of one name, staggered, and keeps the first connection.
 //!
 //! The addresses are tried in the resolver's order with the families interleaved (§4). The next attempt starts
-//! [`ATTEMPT_DELAY`] after the previous one, or as soon as one has failed (§5); attempts in progress continue. The first
-//! success ends all others, whose sockets are closed.
+//! [`ATTEMPT_DELAY`] after the previous one, or as soon as one has failed (§5); attempts in progress continue. The
+//! first success ends all others, whose sockets are closed.
 
 use crate::net::descriptors::{DescriptorBudget, DescriptorPermit, DescriptorUse};
 use futures_util::{StreamExt, stream::FuturesUnordered};

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use tracing::debug;
 
 /// Orders the certificate and returns the key and the chain in PEM. Uses `rustls-acme`, except for DNS-01, for bound
-/// accounts, after a rejected nonce and if an address of the CA does not answer: these need `instant-acme`, which repeats
-/// only the rejected request whereas `rustls-acme` restarts the order, and which connects by our own client.
+/// accounts, after a rejected nonce and if an address of the CA does not answer: these need `instant-acme`, which
+/// repeats only the rejected request whereas `rustls-acme` restarts the order, and which connects by our own client.
 pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let limit = match request.challenge {
         Challenge::Dns01 => DNS_ORDER_TIMEOUT,

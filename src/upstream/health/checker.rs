@@ -22,9 +22,9 @@ use std::{future::pending, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
-/// Checks a backend as configured by `health_check`, which a reload may replace, until its sender is dropped. Probes the
-/// backend if clients could not connect. Logs every change of the backend's condition and state, and calls `down` when
-/// health checks mark it down. The backend is always the same one.
+/// Checks a backend as configured by `health_check`, which a reload may replace, until its sender is dropped. Probes
+/// the backend if clients could not connect. Logs every change of the backend's condition and state, and calls `down`
+/// when health checks mark it down. The backend is always the same one.
 pub(crate) async fn run_checker(
     health_check: watch::Receiver<HealthCheck>,
     resolver: &Resolver,
