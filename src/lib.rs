@@ -15,7 +15,7 @@
 //!   http/rewrite.rs             request line and managed headers rebuilt; token.rs
 //!   upstream/pool.rs            acquire → Lease: balance.rs selects, or queue/ waits in order
 //! http/retry.rs               the retry loop of websocket.rs and forward.rs
-//! http/websocket.rs           backend_handshake.rs: net/dial.rs, request, verified 101; then our 101 to the client
+//! http/websocket.rs           upstream/connect.rs; backend_handshake.rs: verified 101; then our 101 to the client
 //! http/session.rs             client upgrade, register in registry/mod.rs, spawn the splice
 //! splice/session.rs           one task, two pumps, until Outcome → access log, metrics, lease released
 //! ```

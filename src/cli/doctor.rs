@@ -16,7 +16,9 @@ use crate::{
     lifecycle::process,
     net::{
         descriptors::reserved_descriptors,
-        dial::{self, DialError, DialedStream, SourceAddrs},
+        dial::{self, DialAddress, DialError, DialOptions, DialedStream, SourceAddrs},
+        dns::MAX_ENDPOINTS,
+        happy_eyeballs::{AddressHistory, AttemptPermits},
         pem,
         resolver::Resolver,
     },
@@ -25,7 +27,7 @@ use crate::{
     upstream::member,
 };
 use anyhow::Context;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use rustls::pki_types::UnixTime;
 use serde::Serialize;
 use std::{
@@ -229,22 +231,29 @@ async fn check_network(config: &Config) -> Vec<Finding> {
     let direct: Vec<Pool> = direct.map(Pool::of).collect();
     let pools = config.pools.values().map(|pool| &pool.value);
     // A map, so that each combination of address, source addresses and TLS settings is checked once.
-    let backends: BTreeMap<(String, Vec<IpAddr>, String), &Backend> = pools
+    let backends: BTreeMap<(String, Vec<IpAddr>, String), Checked<'_>> = pools
         .chain(&direct)
-        .flat_map(|pool| &pool.backends)
-        .map(|backend| {
+        .flat_map(|pool| {
+            let backends = pool.backends.iter();
+            backends.map(|backend| (backend, pool.connect_timeout.0))
+        })
+        .map(|(backend, connect_timeout)| {
             let written = as_written(config, &backend.address, backend.at);
             let settings = format!("{:?} {:?}", backend.tls, backend.proxy_protocol);
-            ((written, backend.sources.clone(), settings), &backend.value)
+            let checked = Checked {
+                backend: &backend.value,
+                connect_timeout,
+            };
+            ((written, backend.sources.clone(), settings), checked)
         })
         .collect();
-    for ((written, ..), backend) in backends {
-        match &backend.address {
+    for ((written, ..), checked) in backends {
+        match &checked.backend.address {
             BackendSource::One(address) => {
-                findings.extend(reach(&resolver, &written, address, backend).await);
+                findings.extend(reach(&resolver, &written, address, checked).await);
             }
             BackendSource::Dns(name) => {
-                findings.extend(reach_all(&resolver, &written, name, backend).await);
+                findings.extend(reach_all(&resolver, &written, name, checked).await);
             }
         }
     }
@@ -332,20 +341,28 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
     }
 }
 
+/// A backend with the setting of its pool.
+#[derive(Debug, Clone, Copy)]
+struct Checked<'a> {
+    backend: &'a Backend,
+    connect_timeout: Duration,
+}
+
 /// Checks that the backend at `address` accepts connections from each of its source addresses.
 async fn reach(
     resolver: &Resolver,
     written: &str,
     address: &BackendAddress,
-    backend: &Backend,
+    checked: Checked<'_>,
 ) -> Vec<Finding> {
     let what = format!("backend {written}");
-    if backend.sources.is_empty() {
-        return vec![reach_from(resolver, what, address, backend, &[]).await];
+    let sources = &checked.backend.sources;
+    if sources.is_empty() {
+        return vec![reach_from(resolver, what, address, checked, &[]).await];
     }
-    let each = backend.sources.iter().map(async |from| {
+    let each = sources.iter().map(async |from| {
         let what = format!("{what} from {from}");
-        reach_from(resolver, what, address, backend, &[*from]).await
+        reach_from(resolver, what, address, checked, &[*from]).await
     });
     join_all(each).await
 }
@@ -354,33 +371,76 @@ async fn reach_from(
     resolver: &Resolver,
     what: String,
     address: &BackendAddress,
-    backend: &Backend,
+    checked: Checked<'_>,
     from: &[IpAddr],
 ) -> Finding {
     let sources = SourceAddrs::new(from);
-    let connected = timeout(CHECK_TIMEOUT, connect(resolver, address, backend, &sources));
-    match connected.await {
-        Ok(Ok(seen)) => Finding::new(FindingStatus::Ok, what, seen),
-        Ok(Err(error)) => {
+    let dialled = DialAddress::from(address);
+    let (connected, silent) = join(
+        connect(resolver, dialled, checked, &sources),
+        silent_addresses(resolver, dialled, checked, &sources),
+    )
+    .await;
+    match (connected, &silent[..]) {
+        (Ok(seen), []) => Finding::new(FindingStatus::Ok, what, seen),
+        (Ok(_), silent) => {
+            let seen = format!(
+                "accepts connections, but not at every address of its name, which delays some of them: {}",
+                silent.join("; ")
+            );
+            Finding::new(FindingStatus::Warn, what, seen)
+        }
+        (Err(error), _) => {
             let seen = ErrorChain(&error).to_string();
             Finding::new(FindingStatus::Warn, what, seen)
         }
-        Err(_) => Finding::new(
-            FindingStatus::Warn,
-            what,
-            format!("no answer within {CHECK_TIMEOUT:?}"),
-        ),
     }
+}
+
+/// Connects to each address of a name that has several; returns the errors of those that do not answer. A refusal is no
+/// problem, because the next address is tried at once.
+async fn silent_addresses(
+    resolver: &Resolver,
+    address: DialAddress<'_>,
+    checked: Checked<'_>,
+    sources: &SourceAddrs,
+) -> Vec<String> {
+    let DialAddress::Tcp { host, port } = address else {
+        return Vec::new();
+    };
+    let Ok(Ok(ips)) = timeout(CHECK_TIMEOUT, resolver.lookup(host)).await else {
+        return Vec::new();
+    };
+    if ips.len() < 2 {
+        return Vec::new();
+    }
+    let each = ips.iter().take(MAX_ENDPOINTS).map(async |ip| {
+        let host = ip.to_string();
+        let address = DialAddress::Tcp { host: &host, port };
+        let history = AddressHistory::default();
+        let dialled = dial::dial(address, checked.options(resolver, sources, &history));
+        let error = dialled.await.err()?;
+        error.is_timeout().then(|| ErrorChain(&error).to_string())
+    });
+    join_all(each).await.into_iter().flatten().collect()
 }
 
 /// Connects as a session would, with the TLS handshake if TLS is used. Returns what was checked.
 async fn connect(
     resolver: &Resolver,
-    address: &BackendAddress,
-    backend: &Backend,
+    address: DialAddress<'_>,
+    checked: Checked<'_>,
     sources: &SourceAddrs,
 ) -> Result<&'static str, DialError> {
-    let mut stream = dial::dial(resolver, address.into(), sources).await?;
+    let Checked {
+        backend,
+        connect_timeout,
+    } = checked;
+    let history = AddressHistory::default();
+    let dialled = dial::dial(address, checked.options(resolver, sources, &history));
+    let limit = CHECK_TIMEOUT.saturating_add(connect_timeout);
+    let dialled = timeout(limit, dialled).await;
+    let mut stream = dialled.unwrap_or(Err(DialError::Late { after: limit }))?;
     // Errors in the files were reported by the build of the gateway.
     let Some(Ok(tls)) = member::tls_client_for(backend) else {
         return Ok("accepts connections");
@@ -389,9 +449,28 @@ async fn connect(
         stream.write_proxy_header(version, None).await?;
     }
     if let DialedStream::Tcp(tcp) = stream {
-        tls.connect_tls(tcp).await?;
+        tls.connect_tls_within(tcp, limit).await?;
     }
     Ok("accepts connections, and its certificate is trusted")
+}
+
+// === impl Checked ===
+
+impl Checked<'_> {
+    fn options<'a>(
+        self,
+        resolver: &'a Resolver,
+        sources: &'a SourceAddrs,
+        history: &'a AddressHistory,
+    ) -> DialOptions<'a> {
+        DialOptions {
+            resolver,
+            sources,
+            history,
+            permits: AttemptPermits::Unlimited,
+            connect_timeout: self.connect_timeout,
+        }
+    }
 }
 
 /// Checks that the name has addresses in DNS, and that they accept connections.
@@ -399,7 +478,7 @@ async fn reach_all(
     resolver: &Resolver,
     written: &str,
     name: &DnsName,
-    backend: &Backend,
+    checked: Checked<'_>,
 ) -> Vec<Finding> {
     let found = match timeout(CHECK_TIMEOUT, resolver.discover(name.into())).await {
         Ok(Ok(found)) => found,
@@ -423,12 +502,12 @@ async fn reach_all(
     let reached = found.endpoints.iter().map(async |place| {
         let address = BackendAddress::from(place);
         let written = format!("{address}, of {written}");
-        reach(resolver, &written, &address, backend).await
+        reach(resolver, &written, &address, checked).await
     });
     join_all(reached).await.into_iter().flatten().collect()
 }
 
-/// The timeout of each request of a check.
+/// The timeout of each request of a check, and of a name's lookup.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The recommended minimum: the usual default of 1024 is too small for production.

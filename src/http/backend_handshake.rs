@@ -1,17 +1,16 @@
-//! The handshake with a backend: dial, request, and verification of the response.
+//! The handshake with a backend: request, and verification of the response.
 //!
 //! Open [`backend_handshake`] first. [`AbandonGuard`] attributes a client's disconnection to a backend that is slow.
 
 use crate::{
     http::{
-        client::{MAX_BUF_LEN, MAX_HEADERS, connect_backend},
+        client::{MAX_BUF_LEN, MAX_HEADERS},
         context::Context,
-        peer::Peer,
         refusal::{NoResponse, Refusal, RefusalReason},
         retry::FailureKind,
         rewrite::{self, Outbound},
     },
-    net::{descriptors::DescriptorUse, dial::DialError, socket::BackendStream, subnet::SubnetKey},
+    net::{dial::DialError, socket::BackendStream, subnet::SubnetKey},
     proto::handshake::{Bad101, Negotiated, Offer},
     upstream::lease::Lease,
 };
@@ -29,7 +28,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 /// A backend's response to a handshake.
@@ -87,26 +86,14 @@ struct HeaderCaseWriter<S> {
     head_written: bool,
 }
 
-/// Dials until `deadline`, sends the handshake in one write, and verifies the response. The caller sets the deadline of
-/// the response.
+/// Sends the handshake in one write over a new connection, and verifies the response. The caller sets the deadline.
 pub(crate) async fn backend_handshake(
     context: &Context,
-    lease: &Lease,
-    peer: &Peer,
+    stream: BackendStream,
     outbound: &Outbound,
     extensions: &Extensions,
     offer: &Offer,
-    deadline: Instant,
 ) -> Result<HandshakeOutcome, HandshakeError> {
-    let connecting = connect_backend(
-        &context.resolver,
-        lease,
-        peer,
-        (&context.descriptors, DescriptorUse::Session),
-    );
-    let stream = timeout_at(deadline, connecting)
-        .await
-        .map_err(|_| HandshakeError::ConnectTimeout)??;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
@@ -171,10 +158,10 @@ async fn drive<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) 
 // === impl HandshakeError ===
 
 impl HandshakeError {
-    /// Returns whether the backend was not reached, which counts as a failure of the backend.
+    /// Returns whether the backend was not reached; the dial has recorded that.
     pub(crate) fn is_connect(&self) -> bool {
         use HandshakeError::{Connect, ConnectTimeout};
-        matches!(self, Connect(_) | ConnectTimeout) && !self.is_exhaustion()
+        matches!(self, Connect(_) | ConnectTimeout)
     }
 
     /// Returns whether the backend was reached and did not respond, which counts as a failure that the client may have
@@ -238,12 +225,17 @@ impl HandshakeError {
 // === impl AbandonGuard ===
 
 impl<'a> AbandonGuard<'a> {
-    /// Starts the wait for a backend that has `timeout` to respond.
-    pub(crate) fn start(lease: &'a Lease, client: SubnetKey, timeout: Duration) -> Self {
+    /// Starts the wait for a connected backend that has `timeout` to respond, of which a part was used since `since`.
+    pub(crate) fn start(
+        lease: &'a Lease,
+        client: SubnetKey,
+        since: Instant,
+        timeout: Duration,
+    ) -> Self {
         AbandonGuard {
             lease: Some(lease),
             client,
-            since: Instant::now(),
+            since,
             threshold: timeout / 2,
         }
     }

@@ -14,18 +14,17 @@
 
 use crate::{
     http::{
+        backend_connector::{self, BackendConnector},
         body::{Body, BodyStatus},
-        peer::Peer,
         pooled::PooledConnector,
     },
     lifecycle::tasks::Tasks,
     net::{
         descriptors::{DescriptorBudget, DescriptorUse, is_exhaustion},
-        dial::{ConnAddrs, DialError, DialedStream},
-        resolver::{ResolveError, Resolver},
-        socket::{BackendStream, Socket},
+        dial::DialError,
+        resolver::Resolver,
     },
-    upstream::lease::Lease,
+    upstream::{connect::BackendDialer, lease::Lease},
 };
 use ::http::{
     HeaderValue, Method, Request, Response, Uri, header,
@@ -36,29 +35,20 @@ use hyper::{
     client::conn::http1,
 };
 use hyper_util::{
-    client::legacy::{
-        self, Client,
-        connect::{HttpConnector, capture_connection, dns::Name},
-    },
+    client::legacy::{self, Client, connect::capture_connection},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use std::{
     error::Error,
     io, mem,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{self, Poll},
     time::Duration,
-    vec,
 };
-use tokio::time::timeout;
-use tower_service::Service;
 
 /// The client for plain requests, with its pool of idle connections.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    pooled: Client<PooledConnector<HttpConnector<DnsConnectorResolver>>, Body>,
+    pooled: Client<PooledConnector<BackendConnector>, Body>,
     resolver: Resolver,
     descriptors: Arc<DescriptorBudget>,
     tasks: Tasks,
@@ -71,18 +61,9 @@ pub(crate) enum SendError {
     Pooled(legacy::Error),
     #[error("no connection")]
     Connect(#[from] DialError),
-    #[error("no connection within {CONNECT_TIMEOUT:?}")]
-    Timeout,
     #[error("no HTTP answer")]
     Broken(#[from] hyper::Error),
 }
-
-/// Resolves names in the same way as the dial of a handshake.
-#[derive(Debug, Clone)]
-struct DnsConnectorResolver(Resolver);
-
-/// Addresses in the form that the client requires; the client sets the port itself.
-struct ResolvedAddrs(vec::IntoIter<IpAddr>);
 
 // === impl HttpClient ===
 
@@ -92,11 +73,7 @@ impl HttpClient {
         descriptors: Arc<DescriptorBudget>,
         tasks: Tasks,
     ) -> Self {
-        let mut connector =
-            HttpConnector::new_with_resolver(DnsConnectorResolver(resolver.clone()));
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_keepalive(Some(KEEPALIVE));
+        let connector = BackendConnector::new(resolver.clone(), descriptors.clone());
         let pooled = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
@@ -115,12 +92,12 @@ impl HttpClient {
         }
     }
 
-    /// Sends a request whose target is a path. `body_status` is that of its body. The caller sets the deadline of the
-    /// response.
+    /// Sends a request whose target is a path, over a pooled connection or a new one of `dialer`. `body_status` is that
+    /// of its body. The caller sets the deadline of the response.
     pub(crate) async fn send(
         &self,
         lease: &Lease,
-        peer: &Peer,
+        dialer: BackendDialer,
         mut request: Request<Body>,
         body_status: &BodyStatus,
     ) -> Result<Response<Incoming>, SendError> {
@@ -134,7 +111,8 @@ impl HttpClient {
             *request.uri_mut() =
                 Uri::from_parts(target).expect("scheme, authority and path are set");
             let connection = has_body.then(|| capture_connection(&mut request));
-            let response = self.pooled.request(request).await;
+            let response =
+                backend_connector::with_dialer(dialer, self.pooled.request(request)).await;
             let response = response.map_err(SendError::Pooled)?;
             if let Some(connection) = connection
                 && !body_status.complete.load(Ordering::Relaxed)
@@ -144,16 +122,9 @@ impl HttpClient {
             }
             return Ok(response);
         }
-        let stream = timeout(
-            CONNECT_TIMEOUT,
-            connect_backend(
-                &self.resolver,
-                lease,
-                peer,
-                (&self.descriptors, DescriptorUse::Request),
-            ),
-        );
-        let stream = stream.await.map_err(|_| SendError::Timeout)??;
+        let (resolver, descriptors) = (&self.resolver, &self.descriptors);
+        let connected = dialer.connect(resolver, descriptors, DescriptorUse::Request);
+        let stream = connected.await?;
         let (mut sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .title_case_headers(true)
@@ -178,7 +149,7 @@ impl SendError {
     pub(crate) fn is_connect(&self) -> bool {
         match self {
             SendError::Pooled(error) => error.is_connect(),
-            SendError::Connect(_) | SendError::Timeout => true,
+            SendError::Connect(_) => true,
             SendError::Broken(_) => false,
         }
     }
@@ -188,7 +159,7 @@ impl SendError {
         match self {
             SendError::Pooled(error) => is_caused_by_exhaustion(error),
             SendError::Connect(error) => error.is_exhaustion(),
-            SendError::Timeout | SendError::Broken(_) => false,
+            SendError::Broken(_) => false,
         }
     }
 }
@@ -204,63 +175,6 @@ fn is_caused_by_exhaustion(error: &(dyn Error + 'static)) -> bool {
         cause = error.source();
     }
     false
-}
-
-// === impl DnsConnectorResolver ===
-
-impl Service<Name> for DnsConnectorResolver {
-    type Response = ResolvedAddrs;
-    type Error = ResolveError;
-    type Future = Pin<Box<dyn Future<Output = Result<ResolvedAddrs, ResolveError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), ResolveError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let resolver = self.0.clone();
-        Box::pin(async move {
-            Ok(ResolvedAddrs(
-                resolver.lookup(name.as_str()).await?.into_iter(),
-            ))
-        })
-    }
-}
-
-// === impl ResolvedAddrs ===
-
-impl Iterator for ResolvedAddrs {
-    type Item = SocketAddr;
-
-    fn next(&mut self) -> Option<SocketAddr> {
-        self.0.next().map(|address| SocketAddr::new(address, 0))
-    }
-}
-
-/// Connects to the lease's backend on behalf of `peer`, up to the point where HTTP begins, with a descriptor of the
-/// budget. The caller sets the deadline.
-pub(crate) async fn connect_backend(
-    resolver: &Resolver,
-    lease: &Lease,
-    peer: &Peer,
-    (descriptors, used_for): (&Arc<DescriptorBudget>, DescriptorUse),
-) -> Result<BackendStream, DialError> {
-    let permit = descriptors.acquire(used_for);
-    let permit = permit.ok_or(DialError::NoDescriptor)?;
-    let addrs = ConnAddrs {
-        client: (peer.address, peer.port).into(),
-        local: peer.local,
-    };
-    Ok(match (lease.dial(resolver, addrs).await?, lease.tls()) {
-        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::with_permit(unix, permit)),
-        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::with_permit(tcp, permit)),
-        (DialedStream::Tcp(tcp), Some(tls)) => {
-            // Boxed: the state of the TLS handshake is large, and most backends do not use TLS.
-            let socket = Socket::with_permit(tcp, permit);
-            let stream = Box::pin(tls.connect_tls(socket)).await?;
-            BackendStream::Tls(Box::new(stream))
-        }
-    })
 }
 
 fn authority(host: &str, port: u16) -> Authority {
@@ -282,12 +196,6 @@ pub(crate) const MAX_HEADERS: usize = 256;
 /// response head, twice what h11 and HAProxy accept. For a client that does not read, three buffers have this size.
 /// hyper's default is 408 KiB.
 pub(crate) const MAX_BUF_LEN: usize = 32 * 1024;
-
-/// The time from the first SYN to the established connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// TCP keepalive, by which the kernel detects a backend that vanished.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
 /// being closed costs a retry, which a request with a body cannot have.

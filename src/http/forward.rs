@@ -6,16 +6,18 @@ use crate::{
         body::{self, Body, BodyStatus, ReplayableBody},
         client::{HttpClient, SendError},
         context::Context,
-        peer::Peer,
         progress::ProgressLimits,
         refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
         request::RequestContext,
-        retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
+        retry::{Attempt, AttemptOutcome, AttemptTime, Attempts, FailureKind},
         rewrite::{self, Outbound},
     },
     net::descriptors::PooledRef,
     proto::path::NormalPath,
-    upstream::lease::Lease,
+    upstream::{
+        connect::{BackendDialer, ConnectLimits},
+        lease::Lease,
+    },
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::body::{Body as _, Incoming};
@@ -24,7 +26,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, timeout};
 
 /// A plain request to one backend.
 struct ForwardAttempt<'a> {
@@ -106,10 +108,18 @@ impl Attempt for ForwardAttempt<'_> {
         &mut self,
         rc: &RequestContext<'_>,
         lease: Lease,
-        _queued: bool,
+        time: AttemptTime,
     ) -> AttemptOutcome<Self::Response> {
         let response = {
-            let mut pending = pin!(self.await_response(&lease, &rc.peer));
+            let (timeout_after, now) = (self.route.handshake_timeout, Instant::now());
+            let limits = ConnectLimits::new(
+                lease.connect_timeout(),
+                now + timeout_after,
+                time.retry_until,
+                now,
+            );
+            let dialer = lease.dialer(rc.peer.addrs(), limits);
+            let mut pending = pin!(self.await_response(&lease, dialer));
             tokio::select! {
                 response = &mut pending => response,
                 // A slow client or a response that is delayed on purpose, as in long polling, does not count as a
@@ -148,9 +158,6 @@ impl Attempt for ForwardAttempt<'_> {
             warn_exhaustion(&error);
             return AttemptOutcome::Final(Err(Refusal::no_descriptor()));
         }
-        if error.is_connect() {
-            lease.record_failure(&error);
-        }
         warn_backend_failure(self.route, &lease, &error, LOG_MESSAGE);
         // The lease is released for other requests while this one selects another backend.
         let result = Err(backend_refusal(&error));
@@ -173,14 +180,14 @@ impl ForwardAttempt<'_> {
     async fn await_response(
         &self,
         lease: &Lease,
-        peer: &Peer,
+        dialer: BackendDialer,
     ) -> Result<Result<Response<Incoming>, SendError>, Elapsed> {
         let mut request = Request::new(self.body.lend());
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.outbound.target.clone().into();
         *request.headers_mut() = self.outbound.headers.clone();
         *request.extensions_mut() = self.parts.extensions.clone();
-        let sent = self.client.send(lease, peer, request, &self.body_status);
+        let sent = self.client.send(lease, dialer, request, &self.body_status);
         let mut pending = pin!(sent);
         loop {
             let response = timeout(self.answer_idle, pending.as_mut()).await;

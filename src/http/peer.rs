@@ -1,6 +1,6 @@
 //! The other end of a client's connection.
 
-use crate::tls::client_auth::CaSetId;
+use crate::{net::dial::ConnAddrs, tls::client_auth::CaSetId};
 use ::http::HeaderValue;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
@@ -31,6 +31,18 @@ pub(crate) struct ClientCertHeader(Arc<VerifiedCert>);
 struct VerifiedCert {
     value: HeaderValue,
     verified_by: CaSetId,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// Returns the addresses that a PROXY header for a backend carries.
+    pub(crate) fn addrs(&self) -> ConnAddrs {
+        ConnAddrs {
+            client: (self.address, self.port).into(),
+            local: self.local,
+        }
+    }
 }
 
 // === impl ClientCertHeader ===

@@ -35,18 +35,26 @@ pub(crate) struct Attempts<'a> {
     retry_deadline: Instant,
 }
 
+/// What an attempt knows about the time of its request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttemptTime {
+    /// Whether a part of it was spent in the admission queue.
+    pub(crate) queued: bool,
+    /// The time until which another backend may be tried after this one; `None`: there is no other.
+    pub(crate) retry_until: Option<Instant>,
+}
+
 /// What is sent to each backend in turn.
 pub(crate) trait Attempt {
     /// A response of a backend, with the lease.
     type Response: Send;
 
-    /// Sends the request to the lease's backend, and reports to the lease whether it responded. `queued` is set if a
-    /// part of the request's time was spent in the admission queue.
+    /// Sends the request to the lease's backend, and reports to the lease whether it responded.
     fn send(
         &mut self,
         rc: &RequestContext<'_>,
         lease: Lease,
-        queued: bool,
+        time: AttemptTime,
     ) -> impl Future<Output = AttemptOutcome<Self::Response>> + Send;
 }
 
@@ -126,7 +134,11 @@ impl<'a> Attempts<'a> {
     ) -> Result<A::Response, Refusal> {
         loop {
             let backend = lease.backend().clone();
-            let (kind, result) = match attempt.send(rc, lease, self.queued).await {
+            let time = AttemptTime {
+                queued: self.queued,
+                retry_until: self.may_retry(&backend).then_some(self.retry_deadline),
+            };
+            let (kind, result) = match attempt.send(rc, lease, time).await {
                 AttemptOutcome::Final(result) => return result,
                 AttemptOutcome::Failed { kind, result } => (kind, result),
             };
@@ -136,6 +148,11 @@ impl<'a> Attempts<'a> {
             rc.record.backend = Some(next.backend().name().clone());
             lease = next;
         }
+    }
+
+    /// Returns whether another backend than `current` may be tried after it.
+    fn may_retry(&self, current: &Arc<Backend>) -> bool {
+        self.attempts_left > 0 && self.route.pool.has_other(current, &self.tried)
     }
 
     /// Leases another backend after `failed`; `None` if the client receives that failure.
@@ -206,7 +223,7 @@ mod tests {
             &mut self,
             _: &RequestContext<'_>,
             lease: Lease,
-            _queued: bool,
+            _: AttemptTime,
         ) -> AttemptOutcome<Arc<str>> {
             sleep(self.delay).await;
             let name = lease.backend().name().clone();

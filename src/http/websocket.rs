@@ -11,14 +11,14 @@ use crate::{
         context::Context,
         refusal::{Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
         request::{RequestContext, version_str},
-        retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
+        retry::{Attempt, AttemptOutcome, AttemptTime, Attempts, FailureKind},
         rewrite::{self, Outbound},
         session::PendingSession,
     },
-    net::subnet::SubnetKey,
+    net::{descriptors::DescriptorUse, subnet::SubnetKey},
     observe::access::record::SessionRecord,
     proto::{handshake::Offer, path::NormalPath},
-    upstream::lease::Lease,
+    upstream::{connect::ConnectLimits, lease::Lease},
 };
 use ::http::{
     Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header, request::Parts,
@@ -158,31 +158,16 @@ impl Attempt for HandshakeAttempt<'_> {
         &mut self,
         rc: &RequestContext<'_>,
         lease: Lease,
-        queued: bool,
+        time: AttemptTime,
     ) -> AttemptOutcome<Self::Response> {
-        let timeout = self.route.handshake_timeout;
         let (client, deadline) = (SubnetKey::of(rc.client), rc.handshake_deadline(self.route));
-        let abandon_guard = AbandonGuard::start(&lease, client, timeout);
-        let handshake = backend_handshake(
-            self.context,
-            &lease,
-            &rc.peer,
-            self.outbound,
-            self.extensions,
-            self.offer,
-            deadline,
-        );
-        let outcome = match timeout_at(deadline, handshake).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(HandshakeError::Timeout(timeout)),
-        };
-        abandon_guard.disarm();
+        let outcome = self.connect_and_open(rc, &lease, time, deadline).await;
         lease.settle();
         match &outcome {
             // The wait in the admission queue used up a part of the time, so the backend is not at fault.
-            Err(HandshakeError::ConnectTimeout | HandshakeError::Timeout(_)) if queued => {}
-            Err(error) if error.is_exhaustion() => {}
-            Err(error) if error.is_connect() => lease.record_failure(error),
+            Err(HandshakeError::Timeout(_)) if time.queued => {}
+            // The dial has recorded it.
+            Err(error) if error.is_connect() => {}
             Err(error) if error.is_no_response() => lease.record_no_response(error, client),
             _ => lease.record_response(),
         }
@@ -213,6 +198,37 @@ impl Attempt for HandshakeAttempt<'_> {
                 }
             }
         }
+    }
+}
+
+impl HandshakeAttempt<'_> {
+    /// Connects to the backend of the lease, and performs the handshake before `deadline`.
+    async fn connect_and_open(
+        &self,
+        rc: &RequestContext<'_>,
+        lease: &Lease,
+        time: AttemptTime,
+        deadline: Instant,
+    ) -> Result<HandshakeOutcome, HandshakeError> {
+        let (context, begun) = (self.context, Instant::now());
+        let limits = ConnectLimits::new(lease.connect_timeout(), deadline, time.retry_until, begun);
+        let dialer = lease.dialer(rc.peer.addrs(), limits);
+        let (resolver, descriptors) = (&context.resolver, &context.descriptors);
+        let connected = dialer.connect(resolver, descriptors, DescriptorUse::Session);
+        let stream = connected.await.map_err(|error| {
+            if error.is_timeout() && Instant::now() >= deadline {
+                HandshakeError::ConnectTimeout
+            } else {
+                HandshakeError::Connect(error)
+            }
+        })?;
+        let timeout = self.route.handshake_timeout;
+        let abandon_guard = AbandonGuard::start(lease, SubnetKey::of(rc.client), begun, timeout);
+        let (outbound, extensions) = (self.outbound, self.extensions);
+        let handshake = backend_handshake(context, stream, outbound, extensions, self.offer);
+        let outcome = timeout_at(deadline, handshake).await;
+        abandon_guard.disarm();
+        outcome.unwrap_or(Err(HandshakeError::Timeout(timeout)))
     }
 }
 

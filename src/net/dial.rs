@@ -4,6 +4,7 @@
 use crate::{
     net::{
         descriptors::is_exhaustion,
+        happy_eyeballs::{AddressHistory, AttemptPermits, connect_first},
         resolver::{ResolveError, Resolver},
     },
     proto::proxy_header,
@@ -14,10 +15,12 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream, UnixStream},
+    time::timeout,
 };
 
 /// The address of a backend.
@@ -33,9 +36,22 @@ pub(crate) enum DialAddress<'a> {
     Unix(&'a Path),
 }
 
+/// How a connection is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DialOptions<'a> {
+    pub(crate) resolver: &'a Resolver,
+    pub(crate) sources: &'a SourceAddrs,
+    /// The addresses that did not answer a short time ago.
+    pub(crate) history: &'a AddressHistory,
+    /// The permits of attempts beyond the first one.
+    pub(crate) permits: AttemptPermits<'a>,
+    /// The time limit of each address.
+    pub(crate) connect_timeout: Duration,
+}
+
 /// A connection to a backend, before TLS.
 #[derive(Debug)]
-pub enum DialedStream {
+pub(crate) enum DialedStream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a Unix socket.
@@ -44,7 +60,7 @@ pub enum DialedStream {
 
 /// The two addresses of a client's connection, as a PROXY header carries them.
 #[derive(Debug, Clone, Copy)]
-pub struct ConnAddrs {
+pub(crate) struct ConnAddrs {
     /// The client's address.
     pub client: SocketAddr,
     /// The address on which Lockgate accepted the connection.
@@ -53,7 +69,7 @@ pub struct ConnAddrs {
 
 /// Why a connection to a backend could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// The budget of file descriptors is used up.
     #[error(
         "no file descriptor is left for a connection to a backend: raise LimitNOFILE (systemd) or ulimit -n"
@@ -69,6 +85,22 @@ pub enum DialError {
         /// The resolver's error.
         #[source]
         source: ResolveError,
+    },
+    /// An address did not answer in time, and no other accepted the connection.
+    #[error(
+        "no answer from {address} within {after:?} (connect_timeout): is the machine up, and does no firewall drop the packets?"
+    )]
+    Timeout {
+        /// The address.
+        address: SocketAddr,
+        /// The time limit of the address.
+        after: Duration,
+    },
+    /// The time limit of the dial has passed, including the lookup of the name and all addresses.
+    #[error("no connection within {after:?}, with the lookup of its name and all addresses")]
+    Late {
+        /// The time limit.
+        after: Duration,
     },
     /// No address accepted the connection; the error is that of the last one.
     #[error(
@@ -130,49 +162,71 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+    /// The TLS handshake was not complete in time.
+    #[error(
+        "no TLS handshake with the backend, as `{name}`, within {after:?}: is that port a TLS port?"
+    )]
+    TlsTimeout {
+        /// The name in SNI.
+        name: String,
+        /// The time limit of the handshake.
+        after: Duration,
+    },
 }
 
-/// Connects to the first address that accepts, in the resolver's order, from one of `sources`. The caller sets the
-/// deadline.
+/// Connects to the first address that accepts ([`connect_first`]), from one of the source addresses. The caller limits
+/// the whole time: each address has a limit, the lookup of the name has none.
 pub(crate) async fn dial(
-    resolver: &Resolver,
     address: DialAddress<'_>,
-    sources: &SourceAddrs,
+    options: DialOptions<'_>,
 ) -> Result<DialedStream, DialError> {
     match address {
         DialAddress::Tcp { host, port } => {
-            let dialled = tcp(resolver, host, port, sources).await;
+            let dialled = tcp(host, port, options).await;
             dialled.map(DialedStream::Tcp)
         }
         DialAddress::Unix(path) => unix(path).await.map(DialedStream::Unix),
     }
 }
 
-async fn tcp(
-    resolver: &Resolver,
+/// Does the same for an address that is no path.
+pub(crate) async fn tcp(
     host: &str,
     port: u16,
-    sources: &SourceAddrs,
+    options: DialOptions<'_>,
 ) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve {
         name: host.to_owned(),
         source,
     };
-    let candidates = resolver.lookup(host).await.map_err(unresolved)?;
-    let mut last = None;
-    for candidate in candidates {
-        let candidate = SocketAddr::new(candidate, port);
-        match sources.connect(candidate).await {
-            Ok(stream) => {
-                // Frames are small and answered one by one: Nagle's algorithm would delay every second one.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Err(source) => last = Some((candidate, source)),
-        }
-    }
-    let (address, source) = last.expect("there is at least one candidate");
-    Err(match source {
+    let found = options.resolver.lookup(host).await.map_err(unresolved)?;
+    let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, port));
+    let connected = connect_first(
+        addresses.collect(),
+        options.permits,
+        options.history,
+        |to| connect_to(to, options.sources, options.connect_timeout),
+    );
+    let stream = connected
+        .await
+        .map_err(|last| last.expect("there is at least one address"))?;
+    // Frames are small and answered one by one: Nagle's algorithm would delay every second one.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// Connects to one address, within `limit`.
+async fn connect_to(
+    address: SocketAddr,
+    sources: &SourceAddrs,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
+    let connected = timeout(limit, sources.connect(address)).await;
+    let connected = connected.map_err(|_| DialError::Timeout {
+        address,
+        after: limit,
+    })?;
+    connected.map_err(|error| match error {
         SourceError::NotLocal { from, source } => DialError::SourceNotLocal { from, source },
         // The kernel picks any port that is free towards this address, and there is none.
         SourceError::Io(source) if source.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -200,6 +254,21 @@ impl DialError {
             DialError::Connect { source, .. }
             | DialError::SourceNotLocal { source, .. }
             | DialError::Socket { source, .. } => is_exhaustion(source),
+            _ => false,
+        }
+    }
+
+    /// Returns whether nothing answered in time, as opposed to a refusal or another error.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match self {
+            DialError::Timeout { .. } | DialError::Late { .. } | DialError::TlsTimeout { .. } => {
+                true
+            }
+            // The kernel gives up earlier if the host does not answer ARP or NDP.
+            DialError::Connect { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable
+            ),
             _ => false,
         }
     }

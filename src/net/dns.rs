@@ -17,7 +17,7 @@ use std::{
 
 /// The kind of records to query, and their name.
 #[derive(Debug, Clone, Copy)]
-pub enum DnsQuery<'a> {
+pub(crate) enum DnsQuery<'a> {
     /// Each address (A, AAAA) of a name, with one port.
     Addresses {
         /// The host name.
@@ -68,7 +68,7 @@ struct Addresses {
 impl Resolver {
     /// Returns the backends under a name, at least one. Of SRV records, only those of the first priority count (RFC
     /// 2782). The caller sets the deadline.
-    pub async fn discover(&self, query: DnsQuery<'_>) -> Result<DnsAnswer, ResolveError> {
+    pub(crate) async fn discover(&self, query: DnsQuery<'_>) -> Result<DnsAnswer, ResolveError> {
         match query {
             DnsQuery::Addresses { name, port } => {
                 let found = self.addresses(name).await?;

@@ -1,10 +1,10 @@
 //! Sockets, byte streams and name resolution, and what TLS needs on both sides of a connection.
 //!
 //! `socket` has the trait of all transports. Incoming: `listen` binds, `tls_stream` is TLS as a server. Outgoing:
-//! `resolver` and `dns` find addresses, `dial` connects to one, `tls_client` is TLS as a client, and `web_client` sends
-//! HTTPS requests of Lockgate's own. `pem` is the only loader of certificates, keys and root stores, and `crypto` has
-//! the provider of rustls. `random` draws random numbers. `descriptors` counts file descriptors, and
-//! `memory` knows how much memory is left.
+//! `resolver` and `dns` find addresses, `dial` connects to one of them (`happy_eyeballs`), `tls_client` is TLS as a
+//! client, and `web_client` sends HTTPS requests of Lockgate's own. `pem` is the only loader of certificates, keys and
+//! root stores, and `crypto` has the provider of rustls. `random` draws random numbers. `descriptors` counts file
+//! descriptors, and `memory` knows how much memory is left.
 //!
 //! Nothing here knows a configuration, an HTTP route, a frame or a session. Functions take plain values (addresses,
 //! paths, names) and return errors; the caller converts its configuration into these values, and an error into a
@@ -15,6 +15,7 @@ pub(crate) mod crypto;
 pub(crate) mod descriptors;
 pub(crate) mod dial;
 pub(crate) mod dns;
+pub(crate) mod happy_eyeballs;
 pub(crate) mod listen;
 pub(crate) mod memory;
 pub(crate) mod pem;

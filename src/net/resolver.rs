@@ -25,7 +25,7 @@ use tracing::warn;
 
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
+pub(crate) enum ResolveError {
     /// No DNS server is configured.
     #[error(
         "it is not in {}, and {} names no DNS server: {}",
@@ -53,7 +53,7 @@ pub enum ResolveError {
 
 /// Resolves names; clones share the files and the cache.
 #[derive(Debug, Clone)]
-pub struct Resolver(pub(crate) Arc<ResolverInner>);
+pub(crate) struct Resolver(pub(crate) Arc<ResolverInner>);
 
 #[derive(Debug)]
 pub(crate) struct ResolverInner {
@@ -87,7 +87,7 @@ type FileStamps = [Option<(SystemTime, u64)>; 2];
 impl Resolver {
     /// Creates a resolver that reads the system's files, again whenever they have changed, for example after a change
     /// of networks.
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Resolver::with_files("/etc/hosts", "/etc/resolv.conf")
     }
 
@@ -101,7 +101,7 @@ impl Resolver {
 
     /// Returns the addresses of `name`, at least one. An address or `localhost` needs no query. The caller sets the
     /// deadline.
-    pub async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    pub(crate) async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         if let Ok(address) = name.parse() {
             return Ok(vec![address]);
         }

@@ -13,13 +13,17 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The TLS settings of one backend.
 #[derive(Clone)]
-pub struct TlsClient {
+pub(crate) struct TlsClient {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
@@ -88,8 +92,23 @@ impl TlsClient {
         })
     }
 
+    /// Performs the TLS handshake on a connection within `limit`.
+    pub(crate) async fn connect_tls_within<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        limit: Duration,
+    ) -> Result<TlsStream<S>, DialError> {
+        let connected = timeout(limit, self.connect_tls(stream)).await;
+        connected.unwrap_or_else(|_| {
+            Err(DialError::TlsTimeout {
+                name: self.name.to_str().into_owned(),
+                after: limit,
+            })
+        })
+    }
+
     /// Performs the TLS handshake on a connection. The caller sets the deadline.
-    pub async fn connect_tls<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) async fn connect_tls<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
     ) -> Result<TlsStream<S>, DialError> {

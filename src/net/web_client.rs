@@ -1,6 +1,13 @@
 //! A small HTTPS client with a deadline and a size limit, for requests of Lockgate's own, such as those to the ACME CA.
 
+use crate::net::{
+    dial::{self, DialError, DialOptions, SourceAddrs},
+    dns::MAX_ENDPOINTS,
+    happy_eyeballs::{AddressHistory, AttemptPermits},
+    resolver::Resolver,
+};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -21,6 +28,9 @@ use tokio_rustls::TlsConnector;
 #[derive(Clone)]
 pub(crate) struct HttpsClient {
     tls: Arc<ClientConfig>,
+    resolver: Resolver,
+    /// The addresses that did not answer a short time ago.
+    history: Arc<AddressHistory>,
     /// The end of the last `Retry-After`.
     retry_not_before: Arc<Mutex<Option<Instant>>>,
 }
@@ -36,7 +46,7 @@ pub(crate) enum HttpsError {
     Connect {
         host: String,
         #[source]
-        source: std::io::Error,
+        source: DialError,
     },
     #[error("the TLS handshake with {host} failed")]
     Tls {
@@ -58,6 +68,8 @@ impl HttpsClient {
     pub(crate) fn new(tls: Arc<ClientConfig>) -> Self {
         HttpsClient {
             tls,
+            resolver: Resolver::system(),
+            history: Arc::default(),
             retry_not_before: Arc::default(),
         }
     }
@@ -111,8 +123,8 @@ impl HttpsClient {
             host: host(),
             source,
         };
-        let tcp = TcpStream::connect((host(), uri.port_u16().unwrap_or(443)));
-        let tcp = tcp.await.map_err(connect)?;
+        let port = uri.port_u16().unwrap_or(443);
+        let tcp = self.connect(&host(), port).await.map_err(connect)?;
         let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp);
         let tls = tls.await.map_err(|source| HttpsError::Tls {
             host: host(),
@@ -154,6 +166,41 @@ impl HttpsClient {
     }
 }
 
+impl HttpsClient {
+    /// Returns whether the host of `url` has several addresses, and one of them does not answer connects. A client that
+    /// tries one address after the other could wait for minutes there.
+    pub(crate) async fn has_silent_address(&self, url: &str) -> bool {
+        let Ok(uri) = url.parse::<Uri>() else {
+            return false;
+        };
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(443);
+        let found = timeout(CONNECT_TIMEOUT, self.resolver.lookup(host)).await;
+        let Ok(Ok(ips)) = found else {
+            return false;
+        };
+        if ips.len() < 2 {
+            return false;
+        }
+        let each = ips.iter().take(MAX_ENDPOINTS).map(async |ip| {
+            let connected = self.connect(&ip.to_string(), port).await;
+            connected.is_err_and(|error| error.is_timeout())
+        });
+        join_all(each).await.contains(&true)
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let options = DialOptions {
+            resolver: &self.resolver,
+            sources: &SourceAddrs::default(),
+            history: &self.history,
+            permits: AttemptPermits::Unlimited,
+            connect_timeout: CONNECT_TIMEOUT,
+        };
+        dial::tcp(host, port, options).await
+    }
+}
+
 /// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). A date is relative to the `Date` of the response,
 /// because this machine's clock may be wrong.
 fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
@@ -172,8 +219,41 @@ fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
 /// The timeout for a connection, a request and its response. Let's Encrypt takes up to 10 s to finalize.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The time limit of a TCP connect to each address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A chain of four is 8 KiB.
 const MAX_RESPONSE_LEN: usize = 1024 * 1024;
 
 /// RFC 8555 §6.1.
 const USER_AGENT: &str = concat!("lockgate/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{pem, tls_client};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use tokio::net::{TcpListener, TcpSocket};
+
+    #[tokio::test]
+    async fn address_of_the_server_that_does_not_answer_costs_no_time() {
+        // The accept queue is full, so that the kernel ignores further connections.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let dead = socket.listen(0).unwrap();
+        let address = dead.local_addr().unwrap();
+        let _queued = TcpStream::connect(address).await.unwrap();
+        let alive = TcpListener::bind((Ipv6Addr::LOCALHOST, address.port()));
+        let alive = alive.await.unwrap();
+        let client = HttpsClient::new(tls_client::client_config(pem::public_roots()));
+        let connected = client.connect("localhost", address.port());
+        let connected = timeout(CONNECT_TIMEOUT / 2, connected).await.unwrap();
+        let peer = connected.unwrap().peer_addr().unwrap();
+        assert_eq!(peer, alive.local_addr().unwrap());
+        let url = |host: &str| format!("https://{host}:{}/directory", address.port());
+        assert!(!client.has_silent_address(&url("[::1]")).await);
+        assert!(client.has_silent_address(&url("localhost")).await);
+        drop(dead);
+        assert!(!client.has_silent_address(&url("localhost")).await);
+    }
+}

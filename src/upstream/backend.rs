@@ -127,6 +127,14 @@ impl Backend {
         &self.health
     }
 
+    /// Records that a connection was established. If the last connect had no answer in time, the backend is no longer
+    /// the last choice, and queued requests may use it.
+    pub(crate) fn record_connected(self: &Arc<Self>) {
+        if self.health.record_connected() {
+            self.offer_capacity();
+        }
+    }
+
     /// Starts or ends a drain. A draining backend accepts no new sessions or requests; when the drain ends, slow start
     /// begins ([`Backend::start_slow`]).
     pub fn drain(self: &Arc<Self>, draining: bool) {

@@ -9,6 +9,7 @@ use crate::{
     upstream::{
         backend::Backend,
         balance_key::{Affinity, BalanceKey, mix},
+        health::state::HealthTier,
         member::Member,
     },
 };
@@ -33,8 +34,8 @@ pub(crate) struct Eligible<'a> {
     /// The backends that have failed for this request.
     pub(crate) tried: &'a [Arc<Backend>],
     pub(crate) client: PackedSubnet,
-    /// Whether members that are down or ejected are eligible too.
-    pub(crate) include_unhealthy: bool,
+    /// The least tier that is eligible.
+    pub(crate) tier: HealthTier,
 }
 
 // === impl Balancer ===
@@ -102,7 +103,7 @@ impl<'a> Eligible<'a> {
     /// Returns the members that may receive the request.
     pub(crate) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
         let is_eligible = move |member: &&Arc<Member>| {
-            member.is_open(self.include_unhealthy)
+            member.is_open(self.tier)
                 && member.has_capacity_for(self.client)
                 && !self.was_tried(member)
         };
@@ -116,9 +117,14 @@ impl<'a> Eligible<'a> {
             true => self
                 .members
                 .iter()
-                .find(|member| is_it(member) && !self.was_tried(member)),
+                .find(|member| is_it(member) && !self.was_tried(member) && !self.is_silent(member)),
             false => self.iter().find(is_it),
         }
+    }
+
+    /// Returns whether the last connect to the member had no answer in time, and another one is eligible that answers.
+    fn is_silent(self, member: &Member) -> bool {
+        !self.tier.is_silent() && member.backend.health().tier().is_silent()
     }
 
     /// Returns whether an earlier attempt of the request used the backend of the member.

@@ -3,13 +3,16 @@
 use crate::{
     config::BackendAddress,
     net::{
-        dial::{ConnAddrs, DialError, DialedStream},
-        resolver::Resolver,
+        dial::ConnAddrs,
         subnet::{PackedSubnet, SubnetKey},
-        tls_client::TlsClient,
     },
     observe::logging::ErrorChain,
-    upstream::{backend::Backend, health::state::FailureSource, member::Member},
+    upstream::{
+        backend::Backend,
+        connect::{BackendDialer, ConnectLimits},
+        health::state::FailureSource,
+        member::Member,
+    },
 };
 use std::{
     error::Error,
@@ -17,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -54,18 +58,14 @@ impl Lease {
         &self.member.config.pool_entry
     }
 
-    /// Connects to the backend and sends a PROXY header if it is configured. The caller sets the deadline.
-    pub async fn dial(
-        &self,
-        resolver: &Resolver,
-        addrs: ConnAddrs,
-    ) -> Result<DialedStream, DialError> {
-        self.member.dial(resolver, Some(addrs)).await
+    /// Returns the time limit of each address of the backend, as configured.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.member.config.connect_timeout
     }
 
-    /// Returns the TLS settings for the connection, if TLS is used.
-    pub fn tls(&self) -> Option<&TlsClient> {
-        self.member.tls()
+    /// Returns what connects to the backend on behalf of the client with these addresses.
+    pub(crate) fn dialer(&self, addrs: ConnAddrs, limits: ConnectLimits) -> BackendDialer {
+        BackendDialer::new(self.member.clone(), addrs, limits)
     }
 
     /// Ends the handshake phase: the backend has answered, or no immediate answer is expected.
@@ -81,21 +81,15 @@ impl Lease {
         self.member.backend.health().record_response();
     }
 
-    /// Records that the backend was not reached, which no client causes.
-    pub fn record_failure(&self, error: &(dyn Error + 'static)) {
-        self.count_failure(Instant::now(), error, FailureSource::Backend);
-    }
-
     /// Records that the backend was reached, but has not answered the request of `client`, which that request may have
     /// caused. Repeated failures of one client count once.
     pub(crate) fn record_no_response(&self, error: &(dyn Error + 'static), client: SubnetKey) {
         let (now, window) = (Instant::now(), self.member.config.passive.within.0);
         let is_only = !self.backend().has_other_client(client.pack(), window);
-        self.count_failure(now, error, FailureSource::Client { client, is_only });
-    }
-
-    fn count_failure(&self, now: Instant, error: &(dyn Error + 'static), source: FailureSource) {
-        let why = ErrorChain(error).to_string();
+        let (why, source) = (
+            ErrorChain(error).to_string(),
+            FailureSource::Client { client, is_only },
+        );
         let health = self.member.backend.health();
         health.record_failure(now, &self.member.config.passive, why, source);
     }

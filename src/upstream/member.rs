@@ -6,7 +6,8 @@ use crate::{
         Reuse,
     },
     net::{
-        dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
+        dial::{ConnAddrs, DialAddress, DialError, DialOptions, DialedStream, SourceAddrs, dial},
+        happy_eyeballs::{AddressHistory, AttemptPermits},
         resolver::Resolver,
         subnet::PackedSubnet,
         tls_client::{BadTlsClient, TlsClient, TlsClientFiles},
@@ -17,12 +18,14 @@ use crate::{
         backend::{Backend, Backends, LoadLimits},
         balance_key::stable_hash,
         fair_share::MemberLoad,
+        health::state::{FailureSource, HealthTier},
     },
 };
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// A member of a pool: a backend with the settings that a reload may change while its leases stay.
 #[derive(Debug)]
@@ -57,6 +60,10 @@ pub(crate) struct MemberConfig {
     /// Whether a PROXY header is sent, and in which version.
     pub(crate) proxy_header: Option<proxy_header::ProxyVersion>,
     pub(crate) sources: SourceAddrs,
+    /// The time limit of a connect to each address.
+    pub(crate) connect_timeout: Duration,
+    /// The addresses of its name that did not answer a short time ago.
+    history: AddressHistory,
     /// Whether its connections may serve several plain requests.
     pub(crate) reuses_connections: bool,
     resolve: Duration,
@@ -97,9 +104,14 @@ impl Member {
         self.backend.health().is_up()
     }
 
-    /// Returns whether it is eligible, apart from its capacity; `include_unhealthy`: also if it is down or ejected.
-    pub(crate) fn is_open(&self, include_unhealthy: bool) -> bool {
-        !self.backend.is_draining() && (include_unhealthy || self.is_up())
+    /// Returns whether it is eligible, apart from its capacity, if the members of `tier` and above are.
+    pub(crate) fn is_open(&self, tier: HealthTier) -> bool {
+        !self.backend.is_draining() && self.backend.health().tier() >= tier
+    }
+
+    /// Returns whether it has capacity for another lease, regardless of the handshakes in progress.
+    pub(crate) fn has_lease_capacity(&self) -> bool {
+        self.leases() < self.limits.leases()
     }
 
     /// Returns its leases, its weight and its limit, from which `fair_share` computes its share of the sessions.
@@ -131,19 +143,35 @@ impl Member {
         self.backend.try_acquire(self.limits, client)
     }
 
-    /// Connects to the backend and sends a PROXY header if it is configured: with the client's addresses, or `LOCAL`
-    /// without `addrs`. The caller sets the deadline.
+    /// Connects to the backend, with `connect_timeout` for each address, and sends a PROXY header if it is configured:
+    /// with the client's addresses, or `LOCAL` without `addrs`. The caller limits the whole time.
     pub(crate) async fn dial(
         &self,
         resolver: &Resolver,
+        permits: AttemptPermits<'_>,
+        connect_timeout: Duration,
         addrs: Option<ConnAddrs>,
     ) -> Result<DialedStream, DialError> {
-        let address = DialAddress::from(self.backend.address());
-        let mut connection = dial(resolver, address, &self.config.sources).await?;
+        let options = DialOptions {
+            resolver,
+            sources: &self.config.sources,
+            history: &self.config.history,
+            permits,
+            connect_timeout,
+        };
+        let mut connection = dial(self.backend.address().into(), options).await?;
         if let Some(version) = self.config.proxy_header {
             connection.write_proxy_header(version, addrs).await?;
         }
         Ok(connection)
+    }
+
+    /// Records that the backend was not reached, which no client causes. `timed_out`: nothing answered in time.
+    pub(crate) fn record_connect_failure(&self, why: String, timed_out: bool) {
+        let (now, passive) = (Instant::now(), &self.config.passive);
+        let source = FailureSource::Connect { timed_out };
+        let health = self.backend.health();
+        health.record_failure(now, passive, why, source);
     }
 
     /// Returns the TLS settings for the connection, if TLS is used.
@@ -169,6 +197,8 @@ impl MemberConfig {
             tls: tls_client(backend, diagnostics),
             proxy_header: proxy_version(backend.proxy_protocol),
             sources: SourceAddrs::new(&backend.sources),
+            connect_timeout: pool.connect_timeout.0,
+            history: AddressHistory::default(),
             reuses_connections: backend.reuse == Reuse::On,
             resolve: backend.resolve.0,
             on_vanish: backend.on_vanish,
@@ -207,6 +237,30 @@ impl MemberConfig {
     /// Returns whether a session may stay after its address has left DNS.
     pub(crate) fn keeps_vanished_sessions(&self) -> bool {
         self.source.dns().is_some() && self.on_vanish == OnVanish::Keep
+    }
+}
+
+/// Returns the least tier that is eligible among `serving` members. Those that answer connects are preferred if one of
+/// them `can_serve`.
+pub(crate) fn eligible_tier<'a>(
+    serving: impl Iterator<Item = &'a Member> + Clone,
+    try_down: bool,
+    can_serve: impl Fn(&Member) -> bool,
+) -> HealthTier {
+    let is_up = |member: &Member| member.backend.health().tier() == HealthTier::UP;
+    if serving
+        .clone()
+        .any(|member| is_up(member) && can_serve(member))
+    {
+        return HealthTier::UP;
+    }
+    if !try_down || serving.clone().any(Member::is_up) {
+        return HealthTier::SILENT;
+    }
+    let mut answering = serving.filter(|member| !member.backend.health().tier().is_silent());
+    match answering.any(can_serve) {
+        true => HealthTier::UNHEALTHY,
+        false => HealthTier::UNHEALTHY_AND_SILENT,
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod backend;
 pub(crate) mod balance;
 pub(crate) mod balance_key;
 pub(crate) mod clients;
+pub(crate) mod connect;
 pub(crate) mod fair_share;
 pub(crate) mod health;
 pub(crate) mod lease;

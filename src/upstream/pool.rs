@@ -12,9 +12,9 @@ use crate::{
         balance::{Balancer, Eligible},
         balance_key::BalanceKey,
         fair_share::{LoadShare, MemberLoad, shares},
-        health::check::HealthCheck,
+        health::{check::HealthCheck, state::HealthTier},
         lease::Lease,
-        member::{Member, MemberConfig},
+        member::{Member, MemberConfig, eligible_tier},
         membership::{MembershipChange, PoolMembers},
         queue::{AdmissionQueue, Admitted, QueueRequest},
         sticky::{SidCapture, StickyStrategy},
@@ -152,6 +152,15 @@ impl Pool {
     /// Returns whether it has more than one member.
     pub fn has_several(&self) -> bool {
         self.members.load().current().len() > 1
+    }
+
+    /// Returns whether it has a member other than `current` and those in `tried` that is not draining.
+    pub(crate) fn has_other(&self, current: &Arc<Backend>, tried: &[Arc<Backend>]) -> bool {
+        let members = self.members.load();
+        serving(members.current()).any(|member| {
+            let is_it = |backend: &Arc<Backend>| Arc::ptr_eq(backend, &member.backend);
+            !is_it(current) && !tried.iter().any(is_it)
+        })
     }
 
     /// Returns the settings of its health checks.
@@ -347,12 +356,30 @@ impl Pool {
         client: PackedSubnet,
     ) -> Result<Lease, Unavailable> {
         let members = self.members.load();
+        let tier = self.tier(members.current(), tried);
         if let Some(excluded) = self.excluded(&members, key, tried)
-            && let Ok(lease) = self.pick_among(&members, key, &excluded, client)
+            && let Ok(lease) = self.pick_among(&members, key, &excluded, client, tier)
         {
             return Ok(lease);
         }
-        self.pick_among(&members, key, tried, client)
+        self.pick_among(&members, key, tried, client, tier)
+    }
+
+    /// Returns the least tier that is eligible: members that do not answer connects only if no other can serve the
+    /// request, and unhealthy ones only if all are, as `all_down` configures.
+    fn tier(&self, members: &[Arc<Member>], tried: &[Arc<Backend>]) -> HealthTier {
+        let was_tried = |member: &Member| tried.iter().any(|one| Arc::ptr_eq(one, &member.backend));
+        let can_serve = |member: &Member| {
+            // A handshake in progress ends soon, a session does not.
+            let has_capacity = if self.queue_limit > 0 {
+                member.has_lease_capacity()
+            } else {
+                member.has_capacity()
+            };
+            has_capacity && !was_tried(member)
+        };
+        let try_down = self.all_down == config::AllDown::Try;
+        eligible_tier(serving(members), try_down, can_serve)
     }
 
     /// Returns `tried` and the members in slow start that are skipped this time; `None` if none is skipped.
@@ -379,14 +406,15 @@ impl Pool {
         (!excluded.is_empty()).then(|| [tried, &excluded].concat())
     }
 
-    /// Returns the `id_hash` of the only member that can serve this request, unless that was tried.
+    /// Returns the `id_hash` of the only member that can serve this request, unless that was tried or does not answer.
     pub(crate) fn only(&self, key: BalanceKey, tried: &[Arc<Backend>]) -> Option<u64> {
         let bound = key.bound().filter(|bound| bound.only)?;
         let members = self.members.load();
         let mut current = members.current().iter();
         let own = current.find(|member| member.id_hash == bound.id_hash)?;
         let was_tried = tried.iter().any(|one| Arc::ptr_eq(one, &own.backend));
-        (!was_tried).then_some(bound.id_hash)
+        let is_silent = own.backend.health().tier().is_silent();
+        (!was_tried && !is_silent).then_some(bound.id_hash)
     }
 
     fn pick_among(
@@ -395,14 +423,14 @@ impl Pool {
         key: BalanceKey,
         tried: &[Arc<Backend>],
         client: PackedSubnet,
+        tier: HealthTier,
     ) -> Result<Lease, Unavailable> {
         let current = members.current();
         let candidates = Eligible {
             members: current,
             tried,
             client,
-            include_unhealthy: self.all_down == config::AllDown::Try
-                && !serving(current).any(Member::is_up),
+            tier,
         };
         // A selected member may have become full in the meantime, hence several attempts.
         for _ in current {
@@ -420,7 +448,8 @@ impl Pool {
 
 fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unavailable {
     let mut serving = serving(candidates.members);
-    let is_usable = |member: &&Member| candidates.include_unhealthy || member.is_up();
+    let includes_unhealthy = candidates.tier < HealthTier::SILENT;
+    let is_usable = |member: &&Member| includes_unhealthy || member.is_up();
     let mut usable = serving.clone().filter(is_usable);
     // A member from an outstanding DNS answer may have capacity.
     if may_wait && members.awaits_dns()

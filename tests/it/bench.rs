@@ -83,3 +83,15 @@ async fn comparison_of_handshakes_during_attacks_runs() {
         );
     }
 }
+
+#[tokio::test]
+async fn clients_of_a_pool_with_a_dead_backend_do_not_fail() {
+    let (figures, log) = figures("dial/dead.py", &["--only", "2/drop", "--only", "hash"]).await;
+    let results = figures["results"].as_object().expect("by combination");
+    assert_eq!(results.len(), 10, "{log}");
+    for (combination, figures) in results {
+        for part in ["first", "later"] {
+            assert_eq!(figures[part]["failed"], 0, "{combination}, {part}: {log}");
+        }
+    }
+}

@@ -25,6 +25,7 @@ mod container;
 mod contract;
 mod demo;
 mod descriptors;
+mod dialling;
 mod dns;
 mod examples;
 mod explain;

@@ -4,7 +4,7 @@ mod backend_death;
 mod health_checks;
 mod shares;
 mod sources;
-mod tls;
+pub(crate) mod tls;
 
 use crate::harness::{
     Backend, Frame, Lockgate, Wire, eventually, handshake, switching_protocols, within,

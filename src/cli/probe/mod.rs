@@ -13,7 +13,10 @@ use crate::{
             report::{CloseReceived, Report},
         },
     },
-    net::resolver::Resolver,
+    net::{
+        happy_eyeballs::{AddressHistory, AttemptPermits, connect_first},
+        resolver::Resolver,
+    },
     observe::logging::ErrorChain,
 };
 use anyhow::{Context, anyhow, bail};
@@ -77,7 +80,10 @@ async fn run(
     report.dns_ms = Some(millis(started));
 
     let started = Instant::now();
-    let tcp = within("TCP", limit, TcpStream::connect(&*addresses)).await?;
+    let (permits, history) = (AttemptPermits::Unlimited, AddressHistory::default());
+    let connect = connect_first(addresses, permits, &history, TcpStream::connect);
+    let tcp = within("TCP", limit, connect).await?;
+    let tcp = tcp.map_err(|last| last.expect("there is at least one address"));
     let tcp = tcp.with_context(|| {
         format!(
             "TCP: cannot connect to {host}:{}; is the server running, and is the port open?",

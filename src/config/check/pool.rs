@@ -35,6 +35,12 @@ pub(crate) fn pool(name: &str, pool: &Located<Pool>, context: &mut CheckContext<
     hash(name, pool, context);
     health(name, pool, context);
     passive(pool, context);
+    positive(
+        &format!("pools.{name}.connect_timeout"),
+        pool.connect_timeout,
+        context.in_table(pool.at, "connect_timeout"),
+        context,
+    );
     admission(name, pool, context);
     rebalance(name, pool, context);
 }

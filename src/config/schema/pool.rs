@@ -47,6 +47,9 @@ pub struct Pool {
     /// What happens when all backends are down or ejected: "try" them all the same, or "refuse" with 503 at once.
     #[serde(default)]
     pub all_down: AllDown,
+    /// The time limit of a TCP connect to each address of a backend; the addresses of a name are tried 250 ms apart, and the first connection is used. It runs within `session.handshake_timeout`. If another backend can be tried (`retry`), it limits the TLS handshake with the backend, too, and is at most half of the time that is left. A backend that did not answer in time is used last, until a connect succeeds.
+    #[serde(default = "two_seconds")]
+    pub connect_timeout: DurationValue,
     /// Retries on another backend if one fails before the 101 or answers 502, 503 or 504; plain requests only if they were not sent yet or may be sent twice.
     #[serde(default)]
     pub retry: Retry,
@@ -253,11 +256,11 @@ pub enum OnDown {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Passive {
-    /// After this many failed dials and handshakes, without a successful one between them, a backend is ejected; up to 1000. 0: never. Handshakes that a connected backend leaves unanswered count once per client address (IPv6: one /64), and those of one client alone eject only if no other client used the backend `within` this time.
+    /// After this many failed dials and handshakes, without a successful one between them, a backend is ejected; up to 1000. 0: never. Failed dials count however far apart they are. Handshakes that a connected backend leaves unanswered count once per client address (IPv6: one /64), and those of one client alone eject only if no other client used the backend `within` this time.
     pub fails: u32,
-    /// The time within which the failures must occur.
+    /// The time within which failed handshakes must occur.
     pub within: DurationValue,
-    /// How long the backend stays ejected.
+    /// How long the backend stays ejected. After failed dials it then stays ejected until a connect of Lockgate's own succeeds.
     pub eject: DurationValue,
 }
 
@@ -289,6 +292,7 @@ impl Pool {
             health: Located::default(),
             passive: Passive::default(),
             all_down: AllDown::default(),
+            connect_timeout: two_seconds(),
             retry: Retry::default(),
             admission: Admission::default(),
             slow_start: at_once(),
@@ -458,6 +462,10 @@ fn or_empty<T: Serialize, S: Serializer>(
 
 fn one() -> u16 {
     1
+}
+
+fn two_seconds() -> DurationValue {
+    default("2s")
 }
 
 fn ten_seconds() -> DurationValue {

@@ -2,14 +2,16 @@
 //! clean close, because Python servers log aborted connections.
 
 use crate::{
-    config::{BackendAddress, Check, Health},
+    config::{BackendAddress, Check, Health, Passive},
     net::{
-        descriptors::DescriptorBudget,
+        descriptors::{DescriptorBudget, DescriptorUse},
         dial::{DialError, DialedStream},
+        happy_eyeballs::AttemptPermits,
         resolver::Resolver,
     },
     upstream::{
         backend::{Backend, BackendState},
+        connect::ConnectLimits,
         health::error::CheckError,
         member::Member,
     },
@@ -23,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
@@ -106,9 +108,43 @@ impl HealthCheck {
         }
     }
 
-    /// Connects, without TLS. The caller sets the deadline.
-    async fn dial(&self, resolver: &Resolver) -> Result<DialedStream, DialError> {
-        self.member.dial(resolver, None).await
+    /// Returns when failures eject the backend.
+    pub(crate) fn passive(&self) -> &Passive {
+        &self.member.config.passive
+    }
+
+    /// Connects as a session would, with TLS if it is used, and closes the connection.
+    pub(crate) async fn connect(
+        &self,
+        resolver: &Resolver,
+        descriptors: &Arc<DescriptorBudget>,
+    ) -> Result<(), DialError> {
+        // Held longer than the connection.
+        let permit = descriptors.acquire_for_health();
+        let _permit = permit.ok_or(DialError::NoDescriptor)?;
+        let limits = ConnectLimits::alone(self.member.config.connect_timeout);
+        let connecting = async {
+            let connection = self.dial(resolver, descriptors, limits.address).await?;
+            let secured = timeout(limits.tls, self.secure(connection)).await;
+            secured.unwrap_or(Err(DialError::Late { after: limits.tls }))
+        };
+        let connected = timeout(limits.total, connecting).await;
+        let late = DialError::Late {
+            after: limits.total,
+        };
+        connected.unwrap_or(Err(late)).map(drop)
+    }
+
+    /// Connects, without TLS. The caller limits the whole time.
+    async fn dial(
+        &self,
+        resolver: &Resolver,
+        descriptors: &Arc<DescriptorBudget>,
+        connect_timeout: Duration,
+    ) -> Result<DialedStream, DialError> {
+        let permits = AttemptPermits::Budget(descriptors, DescriptorUse::Health);
+        let member = &self.member;
+        member.dial(resolver, permits, connect_timeout, None).await
     }
 
     /// Performs the TLS handshake on `connection` if TLS is used.
@@ -134,7 +170,9 @@ pub(crate) async fn run_check(
         .ok_or(DialError::NoDescriptor)?;
     let deadline = Instant::now() + settings.timeout.0;
     let timed_out = |_| CheckError::Timeout(settings.timeout.0);
-    let dialled = timeout_at(deadline, health_check.dial(resolver));
+    let connect_timeout = health_check.member.config.connect_timeout;
+    let connection = health_check.dial(resolver, descriptors, connect_timeout);
+    let dialled = timeout_at(deadline, connection);
     let connection = dialled.await.map_err(timed_out)??;
     if matches!(settings.check, Check::Off | Check::Tcp) {
         return Ok(());

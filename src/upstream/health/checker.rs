@@ -1,4 +1,4 @@
-//! The checker task of one backend: runs health checks periodically and logs changes.
+//! The checker task of one backend: runs health checks periodically and connect probes if necessary, and logs changes.
 
 use crate::{
     config::Check,
@@ -13,20 +13,18 @@ use crate::{
         health::{
             check::{HealthCheck, run_check},
             error::CheckError,
+            probe::{probe_loop, sleep_until_some},
             state::Condition,
         },
     },
 };
 use std::{future::pending, sync::Arc, time::Duration};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
-/// Checks a backend as configured by `health_check`, which a reload may replace, until its sender is dropped. Logs
-/// every change of the backend's condition and state, and calls `down` when health checks mark it down. The backend is
-/// always the same one.
+/// Checks a backend as configured by `health_check`, which a reload may replace, until its sender is dropped. Probes
+/// the backend if clients could not connect. Logs every change of the backend's condition and state, and calls `down`
+/// when health checks mark it down. The backend is always the same one.
 pub(crate) async fn run_checker(
     health_check: watch::Receiver<HealthCheck>,
     resolver: &Resolver,
@@ -36,6 +34,7 @@ pub(crate) async fn run_checker(
 ) {
     tokio::select! {
         () = check_loop(health_check.clone(), resolver, descriptors) => {}
+        () = probe_loop(health_check.clone(), resolver, descriptors) => {}
         () = log_changes(health_check, metrics, down) => {}
     }
 }
@@ -152,11 +151,4 @@ fn log_state(health_check: &HealthCheck, logged: &mut BackendState, metrics: &Me
         _ => {}
     }
     *logged = state;
-}
-
-async fn sleep_until_some(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => pending().await,
-    }
 }

@@ -1,25 +1,26 @@
 //! The health of a backend, from health checks and from sessions.
 //!
 //! This module holds the state of one backend, shared by all pools that use it. It has no clock: callers pass the time.
-//! The state machine is in `health/state.rs`, the check itself in `health/check.rs`, and its schedule in
-//! `health/checker.rs`.
+//! The state machine is in `health/state.rs`, the check itself in `health/check.rs`, its schedule in
+//! `health/checker.rs`, and the connect probes in `health/probe.rs`.
 
 pub(crate) mod check;
 pub(crate) mod checker;
 pub(crate) mod error;
+pub(crate) mod probe;
 pub(crate) mod state;
 
 use crate::{
     config,
     upstream::health::{
         error::CheckError,
-        state::{Condition, FailureSource, HealthState},
+        state::{Condition, FailureSource, HealthState, HealthTier},
     },
 };
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -28,13 +29,15 @@ use tokio::{sync::Notify, time::Instant};
 /// A backend's health: written by health checks and failed handshakes, read by every pick.
 #[derive(Debug)]
 pub struct BackendHealth {
-    /// The condition as a pick reads it, without a lock.
-    up: AtomicBool,
+    /// The bits of the [`HealthTier`] as a pick reads it, without a lock.
+    tier: AtomicU8,
     /// Whether something has failed since the last success; only then does a success take the lock.
     has_failures: AtomicBool,
     record: Mutex<HealthRecord>,
     /// Wakes the checker task: a change must be logged, or an ejection has begun; also for changes of the other states.
     changed: Notify,
+    /// Wakes the connect probes: the time of the next one has changed.
+    probe_changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -58,16 +61,22 @@ impl BackendHealth {
     /// Creates the health of a backend without results: it counts as up.
     pub(crate) fn new() -> Self {
         BackendHealth {
-            up: AtomicBool::new(true),
+            tier: AtomicU8::new(HealthTier::UP.bits()),
             has_failures: AtomicBool::new(false),
             record: Mutex::default(),
             changed: Notify::new(),
+            probe_changed: Notify::new(),
         }
     }
 
     /// Returns whether it is neither down nor ejected.
     pub(crate) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        self.tier() >= HealthTier::SILENT
+    }
+
+    /// Returns its tier, by which a pick prefers backends.
+    pub(crate) fn tier(&self) -> HealthTier {
+        HealthTier::from_bits(self.tier.load(Ordering::Relaxed))
     }
 
     /// Returns its condition, and the last failure unless there was a success since.
@@ -76,11 +85,13 @@ impl BackendHealth {
         (record.state.condition(), record.state.why().cloned())
     }
 
-    /// Returns for how much longer it is ejected; `None` if it is not, or health checks have marked it down.
+    /// Returns for how much longer it is ejected, or the time until the connect probe that may end the ejection; `None`
+    /// if it is not, or health checks have marked it down.
     pub fn ejected_for(&self, now: Instant) -> Option<Duration> {
         let record = self.lock();
         let ejected = record.state.condition() == Condition::Ejected;
-        let until = record.state.ejected_until().filter(|_| ejected)?;
+        let until = record.state.probe_due().or(record.state.ejected_until());
+        let until = until.filter(|_| ejected)?;
         Some(until.saturating_duration_since(now))
     }
 
@@ -102,6 +113,30 @@ impl BackendHealth {
         self.change(|state| state.record_failure(now, settings, why, source));
     }
 
+    /// Records that a connection was established. Returns whether it was the last choice until now.
+    pub(crate) fn record_connected(&self) -> bool {
+        let is_silent = self.tier().is_silent();
+        if is_silent || self.has_failures.load(Ordering::Relaxed) {
+            self.change(HealthState::record_connected);
+        }
+        is_silent
+    }
+
+    /// Returns when a connect probe is due; `None` if none is needed.
+    fn probe_due(&self) -> Option<Instant> {
+        self.lock().state.probe_due()
+    }
+
+    /// Records the result of a connect probe; `Err`: the cause, and whether nothing answered in time.
+    fn record_probe(&self, settings: &config::Passive, result: Result<(), (String, bool)>) {
+        self.change(|state| state.record_probe(Instant::now(), settings, result));
+    }
+
+    /// Postpones a connect probe that had no result.
+    fn postpone_probe(&self) {
+        self.change(|state| state.postpone_probe(Instant::now()));
+    }
+
     /// Records the result of a health check.
     fn record_check(&self, found: Result<(), CheckError>, settings: &config::Health) {
         self.change(|state| state.record_check(found, settings.rise, settings.fall));
@@ -119,7 +154,7 @@ impl BackendHealth {
 
     /// Returns when [`BackendHealth::expire_ejection`] will change the condition.
     fn ejection_ends(&self) -> Option<Instant> {
-        self.lock().state.ejected_until()
+        self.lock().state.ejection_ends()
     }
 
     /// Notifies the checker task that another state it logs has changed.
@@ -133,12 +168,18 @@ impl BackendHealth {
 
     fn change(&self, act: impl FnOnce(&mut HealthState)) {
         let mut record = self.lock();
-        let before = record.state.condition();
+        let times = |state: &HealthState| (state.ejection_ends(), state.probe_due());
+        let (before, times_before) = (record.state.condition(), times(&record.state));
         act(&mut record.state);
         let to = record.state.condition();
-        self.up.store(to == Condition::Up, Ordering::Relaxed);
+        let tier = record.state.tier();
+        self.tier.store(tier.bits(), Ordering::Relaxed);
         let has_failures = record.state.why().is_some();
         self.has_failures.store(has_failures, Ordering::Relaxed);
+        if times(&record.state) != times_before {
+            self.probe_changed.notify_one();
+            self.changed.notify_one();
+        }
         if to == before {
             return;
         }

@@ -21,6 +21,7 @@ fn pool_config(balance: config::Balance, weights: &[u16]) -> config::Pool {
         health: config::Located::default(),
         passive: config::Passive::default(),
         all_down: config::AllDown::default(),
+        connect_timeout: config::DurationValue(Duration::from_secs(2)),
         retry: config::Retry::default(),
         admission: config::schema::pool::Admission {
             handshakes: 0,
@@ -223,8 +224,48 @@ fn eject(backend: &Backend) {
         tokio::time::Instant::now(),
         &settings,
         "refused".to_owned(),
-        FailureSource::Backend,
+        FailureSource::Connect { timed_out: false },
     );
+}
+
+#[test]
+fn member_whose_connect_timed_out_is_the_last_choice_until_one_succeeds() {
+    let mut config = pool_config(LeastSessions, &[1, 1]);
+    config.backends[0].value.max_sessions = 4;
+    for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
+        config.balance = balance;
+        let pool = built(&config, None);
+        let [answering, silent] = &pool.backends()[..] else {
+            panic!("two backends");
+        };
+        let source = FailureSource::Connect { timed_out: true };
+        let (now, why) = (tokio::time::Instant::now(), "silent".to_owned());
+        silent
+            .health()
+            .record_failure(now, &config.passive, why, source);
+        assert!(silent.health().is_up());
+        let bound = BalanceKey::default().bound_to(Some(Affinity {
+            id_hash: pool.members.load().current()[1].id_hash,
+            only: false,
+        }));
+        let mut held = Vec::new();
+        for key in [bound, BalanceKey::default()] {
+            held.push(pool.pick(key, &[], one_client()).unwrap());
+        }
+        assert_eq!(leases(&pool), [2, 0], "{balance:?}");
+        // A request for which the other one has failed, and requests above its limit.
+        let tried = [answering.clone()];
+        held.push(
+            pool.pick(BalanceKey::default(), &tried, one_client())
+                .unwrap(),
+        );
+        held.extend((0..3).map(|_| pick_lease(&pool)));
+        assert_eq!(leases(&pool), [4, 2], "{balance:?}");
+        held.clear();
+        silent.record_connected();
+        let picked = pool.pick(bound, &[], one_client()).unwrap();
+        assert!(Arc::ptr_eq(picked.backend(), silent), "{balance:?}");
+    }
 }
 
 #[test]

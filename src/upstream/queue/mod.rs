@@ -12,8 +12,9 @@ use crate::{
     net::subnet::SubnetKey,
     upstream::{
         backend::{Backend, CapacitySubscriber},
+        health::state::HealthTier,
         lease::Lease,
-        member::Member,
+        member::{Member, eligible_tier},
         queue::fifo::{Queue, QueueLimit, Ticket},
         unavailable::Unavailable,
     },
@@ -259,7 +260,7 @@ impl Inner {
 
     fn offer(&mut self, member: &Arc<Member>) -> Grants {
         let mut grants = Grants(Vec::new());
-        let is_open = member.is_open(self.allow_unhealthy());
+        let is_open = member.is_open(self.tier());
         let id_hashes: Vec<u64> = self.members.iter().map(|one| one.id_hash).collect();
         while member.has_capacity()
             && let Some((first, client)) = self.next(member, is_open, &id_hashes)
@@ -289,10 +290,11 @@ impl Inner {
         first(limits.fair_handshakes()).or_else(|| first(limits.handshakes_of_one_client()))
     }
 
-    /// Returns whether members that are down must be used.
-    fn allow_unhealthy(&self) -> bool {
-        let mut members = self.members.iter();
-        self.try_down && !members.any(|member| member.is_open(false))
+    /// Returns the least tier that is eligible.
+    fn tier(&self) -> HealthTier {
+        let members = self.members.iter().map(|member| &**member);
+        let serving = members.filter(|member| !member.backend.is_draining());
+        eligible_tier(serving, self.try_down, Member::has_lease_capacity)
     }
 }
 

@@ -225,7 +225,7 @@ async fn down_backend_serves_no_waiter_until_it_recovers() {
             Instant::now(),
             &passive,
             "gone".to_owned(),
-            FailureSource::Backend,
+            FailureSource::Connect { timed_out: false },
         );
     };
     let [one, other] = [acquire_now(&pool).await, acquire_now(&pool).await];

@@ -1,8 +1,10 @@
-//! The test harness: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
-//! side, `Frame` a WebSocket frame, `H2` an HTTP/2 client and `RawH2` one that can send invalid frames, `Program` a
-//! program in Python or Node, `Pebble` a real ACME server and `Front` a proxy that simulates its faults.
+//! The test harness: `Lockgate` is the process, `Backend` a listening socket behind it, `Dropping` one that ignores
+//! connections, `Wire` one connection of either side, `Frame` a WebSocket frame, `H2` an HTTP/2 client and `RawH2` one
+//! that can send invalid frames, `Program` a program in Python or Node, `Pebble` a real ACME server and `Front` a proxy
+//! that simulates its faults.
 
 mod backend;
+mod dropping;
 mod frame;
 mod front;
 mod h2;
@@ -14,6 +16,7 @@ mod raw_http1;
 pub(crate) mod web;
 
 pub(crate) use backend::{Backend, switching_protocols};
+pub(crate) use dropping::{Answering, Dropping};
 pub(crate) use frame::Frame;
 pub(crate) use front::{Answer, Fault, Front};
 pub(crate) use h2::{H2, request};

@@ -10,10 +10,10 @@ use std::{net::SocketAddr, path::Path};
 use tempfile::TempDir;
 
 /// PEM files of a CA, a server's and a client's certificate issued by it, and another CA.
-pub(super) struct Files(TempDir);
+pub(crate) struct Files(TempDir);
 
 impl Files {
-    pub(super) fn new() -> Files {
+    pub(crate) fn new() -> Files {
         let files = Files(TempDir::new().expect("a folder"));
         let ca = authority();
         files.write("ca.pem", &ca.pem());
@@ -42,13 +42,13 @@ impl Files {
         std::fs::write(self.0.path().join(name), text).expect("writable");
     }
 
-    pub(super) fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.path().join(name).display().to_string()
     }
 
     /// Starts a Python server with the server's certificate; it requires client certificates of the CA `clients`, if
     /// given.
-    pub(super) async fn server(&self, clients: Option<&str>) -> (Program, SocketAddr) {
+    pub(crate) async fn server(&self, clients: Option<&str>) -> (Program, SocketAddr) {
         let files = ["server.pem", "server.key"].into_iter().chain(clients);
         let files: Vec<String> = files.map(|file| self.path(file)).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();

@@ -7,6 +7,10 @@ use config::DurationValue;
 use proptest::prelude::*;
 use std::time::Duration;
 
+const REFUSED: FailureSource = FailureSource::Connect { timed_out: false };
+
+const TIMED_OUT: FailureSource = FailureSource::Connect { timed_out: true };
+
 const PASSED_CHECK: Result<(), CheckError> = Ok(());
 
 fn failed_check() -> Result<(), CheckError> {
@@ -91,7 +95,7 @@ fn failures_of_one_client_eject_only_if_no_other_client_is_active() {
         for event in events {
             assert_eq!(state.condition(), Up, "{fails} {events:?} {is_only}");
             let source = match event {
-                0 => FailureSource::Backend,
+                0 => REFUSED,
                 n => client(*n, is_only),
             };
             state.record_failure(now, &passive(fails), "silent".to_owned(), source);
@@ -109,80 +113,128 @@ fn repeated_disconnects_of_one_client_count_once() {
     (0..9).for_each(|_| left(1));
     left(2);
     assert_eq!(state.condition(), Up);
-    state.record_failure(
-        now,
-        &passive(3),
-        "refused".to_owned(),
-        FailureSource::Backend,
-    );
+    state.record_failure(now, &passive(3), "refused".to_owned(), REFUSED);
     assert_eq!(state.condition(), Ejected);
 }
 
 #[test]
-fn failures_within_the_interval_eject_for_a_limited_time() {
+fn unanswered_handshakes_within_the_interval_eject_for_a_limited_time() {
     let (mut state, start) = (HealthState::default(), Instant::now());
     let second = |n: u64| start + Duration::from_secs(n);
-    for n in 0..4 {
+    let fail = |state: &mut HealthState, n: u8, at: u64| {
         state.record_failure(
-            second(n),
+            second(at),
             &passive(5),
-            "refused".to_owned(),
-            FailureSource::Backend,
+            "silent".to_owned(),
+            client(n, false),
         );
+    };
+    for n in 0..4 {
+        fail(&mut state, n, n.into());
     }
     // The first failure is too old, and a success clears the rest.
-    state.record_failure(
-        second(11),
-        &passive(5),
-        "refused".to_owned(),
-        FailureSource::Backend,
-    );
+    fail(&mut state, 4, 11);
     assert_eq!(state.condition(), Up);
     state.record_response();
     assert_eq!(state.why(), None);
     for n in 12..17 {
         assert_eq!(state.condition(), Up);
-        state.record_failure(
-            second(n),
-            &passive(5),
-            "refused".to_owned(),
-            FailureSource::Backend,
-        );
+        fail(&mut state, n, n.into());
     }
     assert_eq!(state.condition(), Ejected);
     // Failures during an ejection do not extend it.
-    state.record_failure(
-        second(20),
-        &passive(1),
-        "refused".to_owned(),
-        FailureSource::Backend,
-    );
+    fail(&mut state, 20, 20);
     assert_eq!(state.ejected_until(), Some(second(46)));
+    assert_eq!(state.probe_due(), None);
     state.expire_ejection(second(45));
     assert_eq!(state.condition(), Ejected);
     state.expire_ejection(second(46));
     assert_eq!(state.condition(), Up);
-    assert_eq!(state.why().unwrap(), "refused");
+    assert_eq!(state.why().unwrap(), "silent");
+}
+
+#[test]
+fn consecutive_failed_connects_eject_whatever_the_interval() {
+    let (mut state, start) = (HealthState::default(), Instant::now());
+    let second = |n: u64| start + Duration::from_secs(n);
+    let fail = |state: &mut HealthState, at: u64| {
+        state.record_failure(second(at), &passive(3), "refused".to_owned(), REFUSED);
+    };
+    fail(&mut state, 0);
+    fail(&mut state, 100);
+    state.record_connected();
+    fail(&mut state, 200);
+    fail(&mut state, 300);
+    assert_eq!(state.condition(), Up);
+    fail(&mut state, 400);
+    assert_eq!(state.condition(), Ejected);
+}
+
+#[test]
+fn ejection_by_failed_connects_ends_with_a_connect_after_its_time() {
+    let (mut state, start) = (HealthState::default(), Instant::now());
+    let second = |n: u64| start + Duration::from_secs(n);
+    let probe_fails = || Err(("refused".to_owned(), false));
+    state.record_failure(start, &passive(1), "refused".to_owned(), REFUSED);
+    assert_eq!(state.probe_due(), Some(second(30)));
+    state.expire_ejection(second(31));
+    assert_eq!(state.condition(), Ejected);
+    state.record_probe(second(31), &passive(1), probe_fails());
+    assert_eq!(state.probe_due(), Some(second(32)));
+    state.record_probe(second(32), &passive(1), probe_fails());
+    assert_eq!(state.probe_due(), Some(second(34)));
+    for _ in 0..100 {
+        state.record_probe(second(34), &passive(1), probe_fails());
+    }
+    assert_eq!(state.probe_due(), Some(second(39)));
+    state.record_probe(second(39), &passive(1), Ok(()));
+    assert_eq!((state.condition(), state.probe_due()), (Up, None));
+    // A connect before the end does not shorten it.
+    state.record_failure(second(40), &passive(1), "refused".to_owned(), REFUSED);
+    state.record_connected();
+    assert_eq!(state.condition(), Ejected);
+    state.expire_ejection(second(70));
+    assert_eq!(state.condition(), Up);
+}
+
+#[test]
+fn connect_that_timed_out_makes_the_last_choice_and_is_probed() {
+    let (mut state, start) = (HealthState::default(), Instant::now());
+    let fail = |state: &mut HealthState, source| {
+        state.record_failure(start, &passive(9), "no answer".to_owned(), source);
+    };
+    fail(&mut state, REFUSED);
+    assert_eq!((state.tier(), state.probe_due()), (HealthTier::UP, None));
+    fail(&mut state, TIMED_OUT);
+    assert_eq!(
+        (state.tier(), state.probe_due()),
+        (HealthTier::SILENT, Some(start))
+    );
+    // A refusal is no success.
+    fail(&mut state, REFUSED);
+    assert_eq!(state.tier(), HealthTier::SILENT);
+    state.record_probe(start, &passive(9), Err(("no answer".to_owned(), true)));
+    assert_eq!(state.probe_due(), Some(start + Duration::from_secs(1)));
+    state.record_probe(start, &passive(9), Ok(()));
+    assert_eq!((state.tier(), state.probe_due()), (HealthTier::UP, None));
+    fail(&mut state, TIMED_OUT);
+    state.record_check(failed_check(), 1, 1);
+    assert_eq!((state.condition(), state.probe_due()), (Down, None));
+    state.record_check(PASSED_CHECK, 1, 1);
+    assert_eq!(state.tier(), HealthTier::UP);
+    fail(&mut state, TIMED_OUT);
+    state.record_check(PASSED_CHECK, 1, 1);
+    assert_eq!(state.tier(), HealthTier::UP);
 }
 
 #[test]
 fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
     let mut state = HealthState::default();
     for _ in 0..2000 {
-        state.record_failure(
-            Instant::now(),
-            &passive(0),
-            String::new(),
-            FailureSource::Backend,
-        );
+        state.record_failure(Instant::now(), &passive(0), String::new(), REFUSED);
     }
     assert_eq!(state.condition(), Up);
-    state.record_failure(
-        Instant::now(),
-        &passive(1),
-        String::new(),
-        FailureSource::Backend,
-    );
+    state.record_failure(Instant::now(), &passive(1), String::new(), REFUSED);
     assert_eq!(state.condition(), Ejected);
     state.record_response();
     assert_eq!(state.condition(), Up);
@@ -191,12 +243,7 @@ fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
 #[test]
 fn sessions_do_not_end_down_and_recovery_clears_failures() {
     let mut state = HealthState::default();
-    state.record_failure(
-        Instant::now(),
-        &passive(1),
-        "refused".to_owned(),
-        FailureSource::Backend,
-    );
+    state.record_failure(Instant::now(), &passive(1), "refused".to_owned(), REFUSED);
     state.record_check(failed_check(), 1, 1);
     assert_eq!(state.condition(), Down);
     state.record_response();
@@ -209,12 +256,7 @@ fn sessions_do_not_end_down_and_recovery_clears_failures() {
 #[test]
 fn successful_check_does_not_end_an_ejection() {
     let mut state = HealthState::default();
-    state.record_failure(
-        Instant::now(),
-        &passive(1),
-        "refused".to_owned(),
-        FailureSource::Backend,
-    );
+    state.record_failure(Instant::now(), &passive(1), "refused".to_owned(), REFUSED);
     state.record_check(PASSED_CHECK, 1, 1);
     assert_eq!(state.condition(), Ejected);
     assert_eq!(state.why().unwrap(), "refused");
@@ -266,32 +308,24 @@ proptest! {
     }
 
     #[test]
-    fn backend_is_ejected_exactly_after_fails_failures_within_the_interval(
-        events in proptest::collection::vec((0_u64..6, prop::bool::weighted(0.9)), 1..80),
+    fn backend_is_ejected_exactly_after_consecutive_failed_connects(
+        events in proptest::collection::vec((0_u64..60, prop::bool::weighted(0.8)), 1..80),
         fails in 1_u32..6,
     ) {
         let (mut state, start) = (HealthState::default(), Instant::now());
-        let (mut now, mut failures, mut until) = (0, Vec::new(), None);
+        let (mut now, mut failures) = (0, 0);
         for (wait, fails_now) in events {
             now += wait;
             let moment = start + Duration::from_secs(now);
             state.expire_ejection(moment);
-            until = until.filter(|until| now < *until);
-            if !fails_now {
-                state.record_response();
-                failures.clear();
-                until = None;
+            if fails_now {
+                state.record_failure(moment, &passive(fails), "refused".to_owned(), REFUSED);
+                failures += 1;
             } else {
-                state.record_failure(moment, &passive(fails), "refused".to_owned(), FailureSource::Backend);
-                if until.is_none() {
-                    failures.push(now);
-                    if failures.iter().filter(|then| now - **then <= 10).count() >= fails as usize {
-                        failures.clear();
-                        until = Some(now + 30);
-                    }
-                }
+                state.record_response();
+                failures = 0;
             }
-            let expected = if until.is_some() { Ejected } else { Up };
+            let expected = if failures >= fails { Ejected } else { Up };
             prop_assert_eq!(state.condition(), expected);
         }
     }
@@ -305,7 +339,7 @@ proptest! {
             now += Duration::from_secs(wait);
             state.expire_ejection(now);
             match event {
-                Event::Failed => state.record_failure(now, &passive(count), "refused".to_owned(), FailureSource::Backend),
+                Event::Failed => state.record_failure(now, &passive(count), "refused".to_owned(), REFUSED),
                 Event::Answered => state.record_response(),
                 Event::Checked(true) => state.record_check(PASSED_CHECK, count, count),
                 Event::Checked(false) => state.record_check(failed_check(), count, count),
@@ -314,7 +348,7 @@ proptest! {
             prop_assert!(state.failures.len() < 6);
             match state.condition() {
                 Down => prop_assert!(state.why().is_some()),
-                Ejected => prop_assert!(state.ejected_until().is_some_and(|until| until > now)),
+                Ejected => prop_assert!(state.probe_due().or(state.ejection_ends()).is_some()),
                 Up => {}
             }
         }
