@@ -135,6 +135,9 @@ impl HttpClient {
                 Uri::from_parts(target).expect("scheme, authority and path are set");
             let connection = has_body.then(|| capture_connection(&mut request));
             let response = self.pooled.request(request).await;
+            if response.as_ref().is_err_and(legacy::Error::is_connect) {
+                self.resolver.expire(host);
+            }
             let response = response.map_err(SendError::Pooled)?;
             if let Some(connection) = connection
                 && !body_status.complete.load(Ordering::Relaxed)

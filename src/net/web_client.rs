@@ -1,5 +1,9 @@
 //! A small HTTPS client with a deadline and a size limit, for requests of Lockgate's own, such as those to the ACME CA.
 
+use crate::net::{
+    dial::{DialAddress, DialError, DialedStream, SourceAddrs, dial},
+    resolver::Resolver,
+};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,7 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    net::TcpStream,
+    net::lookup_host,
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -21,6 +25,7 @@ use tokio_rustls::TlsConnector;
 #[derive(Clone)]
 pub(crate) struct HttpsClient {
     tls: Arc<ClientConfig>,
+    resolver: Resolver,
     /// The end of the last `Retry-After`.
     retry_not_before: Arc<Mutex<Option<Instant>>>,
 }
@@ -36,7 +41,7 @@ pub(crate) enum HttpsError {
     Connect {
         host: String,
         #[source]
-        source: std::io::Error,
+        source: DialError,
     },
     #[error("the TLS handshake with {host} failed")]
     Tls {
@@ -55,9 +60,10 @@ pub(crate) enum HttpsError {
 // === impl HttpsClient ===
 
 impl HttpsClient {
-    pub(crate) fn new(tls: Arc<ClientConfig>) -> Self {
+    pub(crate) fn new(tls: Arc<ClientConfig>, resolver: Resolver) -> Self {
         HttpsClient {
             tls,
+            resolver,
             retry_not_before: Arc::default(),
         }
     }
@@ -83,6 +89,21 @@ impl HttpsClient {
                 retry_after(&response).and_then(|wait| Instant::now().checked_add(wait));
         }
         Ok(response)
+    }
+
+    /// Returns whether the C library, too, finds an address for the host of `url`, within [`C_LIBRARY_TIMEOUT`].
+    ///
+    /// `rustls-acme` resolves names by the C library, for each request again. Where that is slow or impossible, because a
+    /// DNS server is silent or a static program has no modules, the order needs a library that uses this client.
+    pub(crate) async fn is_resolved_by_c_library(&self, url: &str) -> bool {
+        let Some((host, port)) = url.parse().ok().and_then(|uri: Uri| {
+            let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+            Some((host, uri.port_u16().unwrap_or(443)))
+        }) else {
+            return false;
+        };
+        let found = timeout(C_LIBRARY_TIMEOUT, lookup_host((host, port))).await;
+        found.is_ok_and(|found| found.is_ok_and(|mut addresses| addresses.next().is_some()))
     }
 
     /// Returns the remaining time of the `Retry-After` of the last 429 or 503, rounded up to whole seconds.
@@ -111,8 +132,15 @@ impl HttpsClient {
             host: host(),
             source,
         };
-        let tcp = TcpStream::connect((host(), uri.port_u16().unwrap_or(443)));
-        let tcp = tcp.await.map_err(connect)?;
+        let host_name = host();
+        let address = DialAddress::Tcp {
+            host: &host_name,
+            port: uri.port_u16().unwrap_or(443),
+        };
+        let dialled = dial(&self.resolver, address, &SourceAddrs::default()).await;
+        let DialedStream::Tcp(tcp) = dialled.map_err(connect)? else {
+            return Err(HttpsError::Url(uri));
+        };
         let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp);
         let tls = tls.await.map_err(|source| HttpsError::Tls {
             host: host(),
@@ -171,6 +199,9 @@ fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
 
 /// The timeout for a connection, a request and its response. Let's Encrypt takes up to 10 s to finalize.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A query without an answer takes the C library 5 s.
+const C_LIBRARY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A chain of four is 8 KiB.
 const MAX_RESPONSE_LEN: usize = 1024 * 1024;

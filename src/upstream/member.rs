@@ -139,7 +139,12 @@ impl Member {
         addrs: Option<ConnAddrs>,
     ) -> Result<DialedStream, DialError> {
         let address = DialAddress::from(self.backend.address());
-        let mut connection = dial(resolver, address, &self.config.sources).await?;
+        let dialled = dial(resolver, address, &self.config.sources).await;
+        if let (Err(DialError::Connect { .. }), DialAddress::Tcp { host, .. }) = (&dialled, address)
+        {
+            resolver.expire(host);
+        }
+        let mut connection = dialled?;
         if let Some(version) = self.config.proxy_header {
             connection.write_proxy_header(version, addrs).await?;
         }

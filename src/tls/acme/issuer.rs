@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use tracing::debug;
 
 /// Orders the certificate and returns the key and the chain in PEM. Uses `rustls-acme`, except for DNS-01, for bound
-/// accounts and after a rejected nonce: these need `instant-acme`, which repeats only the rejected request whereas
-/// `rustls-acme` restarts the order.
+/// accounts, after a rejected nonce and if the C library does not find the CA: these need `instant-acme`. It repeats only
+/// the rejected request, whereas `rustls-acme` restarts the order, and it resolves names as all of Lockgate does.
 pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let limit = match request.challenge {
         Challenge::Dns01 => DNS_ORDER_TIMEOUT,
@@ -22,6 +22,11 @@ pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> 
 
 async fn order(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     if request.challenge == Challenge::Dns01 || request.ca.eab.is_some() {
+        return instant_acme::issue(request).await;
+    }
+    let ca = &request.ca;
+    if !ca.https.is_resolved_by_c_library(&ca.directory).await {
+        debug!(host = %request.name, "the C library does not find the CA; ordering by instant-acme");
         return instant_acme::issue(request).await;
     }
     match rustls_acme::issue(request).await {
