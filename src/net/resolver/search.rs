@@ -3,9 +3,7 @@
 //! A and AAAA are queried at the same time. As soon as one family has an address, the other one has only the resolution
 //! delay of RFC 8305 §3 left: a server that never answers for one family delays nothing. glibc waits for both.
 
-use crate::net::resolver::{
-    error::QueryError, exchange::DnsClient, resolv_conf::ResolvConf,
-};
+use crate::net::resolver::{error::QueryError, exchange::DnsClient, resolv_conf::ResolvConf};
 use futures_util::{FutureExt, future::BoxFuture};
 use hickory_proto::{
     op::ResponseCode,
