@@ -2,7 +2,7 @@
 
 use crate::net::resolver::{
     QueryError, ResolveError, Resolver,
-    search::{HostAnswer, search},
+    search::{HostAnswer, IpVersion, search},
 };
 use futures_util::future::join_all;
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -36,6 +36,8 @@ pub struct DnsAnswer {
     pub endpoints: Vec<Endpoint>,
     /// Whether every query was answered, so that a backend that is missing here does not exist.
     pub complete: bool,
+    /// The IP version that alone was not answered, so that only backends of that version may be missing here.
+    pub silent: Option<IpVersion>,
     /// Number of backends beyond the limit, which are left out.
     pub truncated: usize,
     /// How long the answer is valid; `None`: unknown.
@@ -57,6 +59,7 @@ pub struct Endpoint {
 struct Addresses {
     ips: Vec<IpAddr>,
     complete: bool,
+    silent: Option<IpVersion>,
     ttl: Option<Duration>,
 }
 
@@ -75,11 +78,10 @@ impl Resolver {
             DnsQuery::Addresses { name, port } => {
                 let found = self.addresses(name, delay).await?;
                 let endpoints = found.ips.iter().map(|ip| Endpoint::new(*ip, port, 1));
-                Ok(DnsAnswer::new(
-                    endpoints.collect(),
-                    found.complete,
-                    found.ttl,
-                ))
+                Ok(DnsAnswer {
+                    silent: found.silent,
+                    ..DnsAnswer::new(endpoints.collect(), found.complete, found.ttl)
+                })
             }
             DnsQuery::Services { name } => self.services(name, delay).await,
         }
@@ -168,6 +170,7 @@ impl Resolver {
         Ok(Addresses {
             ips: answer.ips(),
             complete: answer.is_complete(),
+            silent: answer.silent(),
             ttl: Some(answer.ttl()),
         })
     }
@@ -181,6 +184,7 @@ impl Addresses {
         Addresses {
             ips,
             complete: true,
+            silent: None,
             ttl: None,
         }
     }
@@ -197,8 +201,18 @@ impl DnsAnswer {
         DnsAnswer {
             endpoints,
             complete,
+            silent: None,
             truncated,
             ttl,
+        }
+    }
+
+    /// Returns whether a backend at this address may exist although it is missing here.
+    pub(crate) fn may_lack(&self, host: &str) -> bool {
+        match (self.complete, self.silent, host.parse::<IpAddr>()) {
+            (false, Some(IpVersion::V4), Ok(ip)) => ip.is_ipv4(),
+            (false, Some(IpVersion::V6), Ok(ip)) => ip.is_ipv6(),
+            (complete, ..) => !complete,
         }
     }
 }

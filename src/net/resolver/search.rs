@@ -36,6 +36,15 @@ pub(crate) enum FamilyAnswer {
     Pending(BoxFuture<'static, Result<HostAddresses, QueryError>>),
 }
 
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpVersion {
+    /// Records of type A.
+    V4,
+    /// Records of type AAAA.
+    V6,
+}
+
 /// Addresses and how long they are valid.
 #[derive(Debug, Clone)]
 pub(crate) struct HostAddresses {
@@ -134,6 +143,22 @@ impl HostAnswer {
             FamilyAnswer::Nothing => true,
             FamilyAnswer::Failed(_) | FamilyAnswer::Pending(_) => false,
         })
+    }
+
+    /// Returns the family for which there was no answer, while the other one is known completely.
+    pub(crate) fn silent(&self) -> Option<IpVersion> {
+        let is_known = |family: &FamilyAnswer| matches!(family, FamilyAnswer::Found(found) if !found.is_partial);
+        let is_silent = |family: &FamilyAnswer| {
+            matches!(
+                family,
+                FamilyAnswer::Pending(_) | FamilyAnswer::Failed(QueryError::Timeout)
+            )
+        };
+        match (&self.ipv4, &self.ipv6) {
+            (ipv4, ipv6) if is_known(ipv4) && is_silent(ipv6) => Some(IpVersion::V6),
+            (ipv4, ipv6) if is_known(ipv6) && is_silent(ipv4) => Some(IpVersion::V4),
+            _ => None,
+        }
     }
 
     /// Waits until the second family is known too. Never completes if it is known. Cancel-safe.

@@ -218,6 +218,9 @@ async fn query_periodically(
 /// Returns why an answer is incomplete, if it is.
 fn incompleteness(answer: &DnsAnswer) -> Option<String> {
     match (answer.complete, answer.truncated) {
+        (false, _) if answer.silent.is_some() => {
+            Some("one IP version was not answered: no backend of it is removed".into())
+        }
         (false, _) => Some("a part of the answer failed: no backend is removed".into()),
         (true, 0) => None,
         (true, excess) => Some(format!("{excess} backends beyond the limit are left out")),

@@ -230,3 +230,23 @@ async fn malformed_lines_are_skipped_with_one_warning_per_file_and_changes_apply
     tokio::time::sleep(Duration::from_secs(2)).await;
     within("a session by the hosts file", timed_session(&lockgate)).await;
 }
+
+#[tokio::test]
+async fn backend_that_left_dns_is_removed_while_a_server_ignores_aaaa() {
+    let port = 8786;
+    echo_on(port, 1..=2).await;
+    let zone = |of: &[u8]| {
+        let addresses: Vec<_> = of.iter().map(|last| at(*last).to_string()).collect();
+        json!({ "ttl": 1, "records": { "app.test": { "A": addresses } }, "faults": { "AAAA": "silent" } })
+    };
+    let dns = FaultyDns::start(&[zone(&[1, 2])]).await;
+    let config = pool("a", &format!("\"dns://app.test:{port}\""), "");
+    let lockgate = Lockgate::with_file(&format!("{HEAD}{config}"))
+        .resolving_by(&dns.file("resolv.conf"))
+        .start()
+        .await;
+    let both = [1, 2].map(|last| shown(port, last, "up"));
+    until(&lockgate, "a", &both).await;
+    dns.set(0, &zone(&[1]));
+    until(&lockgate, "a", &both[..1]).await;
+}
