@@ -50,7 +50,7 @@ CASES = []
 case("both families", {ONE: zone()})
 case("both families after 300 ms", {ONE: zone(every={"delay": 0.3})})
 case("AAAA silent", {ONE: zone(AAAA="silent")}, of(ONE) + SHORT)
-case("A silent", {ONE: zone(A="silent")}, of(ONE) + SHORT)
+case("A silent", {ONE: zone(A="silent")}, of(ONE) + SHORT, expect="more")
 case("AAAA 300 ms late", {ONE: zone(AAAA={"delay": 0.3})}, expect="first")
 case("A 300 ms late, IPv6 only on loopback", {ONE: zone(A={"delay": 0.3})}, expect="first")
 for error in ("SERVFAIL", "REFUSED", "NXDOMAIN", "NOTIMP"):
@@ -86,8 +86,7 @@ case("first server closed, rotate", {TWO: zone()}, of(ONE, TWO) + "options rotat
 
 case("60 addresses over TCP", {ONE: zone(SIXTY)})
 case("60 addresses with edns0", {ONE: zone(SIXTY)}, of(ONE) + "options edns0\n")
-case("60 addresses, first server without TCP", {ONE: zone(SIXTY) | {"tcp": False}, TWO: zone(SIXTY)}, of(ONE, TWO),
-     expect="more")
+case("60 addresses, first server without TCP", {ONE: zone(SIXTY) | {"tcp": False}, TWO: zone(SIXTY)}, of(ONE, TWO))
 case("60 addresses, no TCP", {ONE: zone(SIXTY) | {"tcp": False}}, expect="more")
 case("edns0 answered by FORMERR", {ONE: zone()}, of(ONE) + "options edns0\n")
 case("datagrams of other queries first", {ONE: zone(every="forged")})
@@ -134,7 +133,7 @@ case("malformed lines in resolv.conf", {ONE: zone()},
      + " nameserver 127.0.0.9\n# comment\n; comment\n\n\tsearch x\nnameserver \t " + ONE + " trailing text\n")
 case("no server line", {"127.0.0.1": zone()}, "# nothing\n")
 case("empty resolv.conf", {"127.0.0.1": zone()}, "")
-case("only malformed server lines", {"127.0.0.1": zone()}, "nameserver 1.2.3\x00\nnameserver x\n")
+case("only malformed server lines", {"127.0.0.1": zone()}, "nameserver 1.2.3.4.5\nnameserver x\n")
 case("bytes that are not UTF-8 in resolv.conf", {ONE: zone()}, "# caf\udce9\n" + of(ONE))
 case("long line in resolv.conf", {ONE: zone()}, "# " + "x" * 100_000 + "\n" + of(ONE))
 case("last line without a line feed", {ONE: zone()}, "search a.test\nnameserver " + ONE)

@@ -77,7 +77,7 @@ struct CachedAnswer {
 /// What a lookup does.
 enum Step {
     Return(Result<Vec<IpAddr>, QueryError>),
-    /// Waits for the running query, and serves the expired addresses if it is not finished by then.
+    /// Waits for the running query, and serves the expired addresses if it takes longer.
     WaitUntil(Instant, Vec<IpAddr>),
     Wait,
     /// Queries by itself, because no further task may start.

@@ -104,6 +104,10 @@ impl DnsClient {
                     Err(failure) => worst = worst.or(failure),
                 }
             }
+            // No server answers over TCP.
+            if let Some(records) = exchange.partial.take() {
+                return Ok(Answer::Records(records));
+            }
         }
         Err(match worst {
             Failure::Server(ResponseCode::FormErr) => QueryError::Invalid,
@@ -132,14 +136,14 @@ impl Exchange<'_> {
             });
             let response = match response.await {
                 Ok(Ok(response)) => response,
-                Ok(Err(error)) => return self.partial_or(Failure::Io(error)),
-                Err(_) => return self.partial_or(Failure::Timeout),
+                Ok(Err(error)) => return Err(Failure::Io(error)),
+                Err(_) => return Err(Failure::Timeout),
             };
             match response {
                 Response::Final(answer) => return Ok(answer),
                 Response::Truncated(records) if self.over_tcp => {
                     self.partial = records.or(self.partial.take());
-                    return self.partial_or(Failure::Server(ResponseCode::FormErr));
+                    return Err(Failure::Server(ResponseCode::FormErr));
                 }
                 Response::Truncated(records) => {
                     self.over_tcp = true;
@@ -149,19 +153,11 @@ impl Exchange<'_> {
                 Response::Failed(ResponseCode::FormErr | ResponseCode::NotImp) if self.edns0 => {
                     self.edns0 = false;
                 }
-                Response::Failed(code) => return self.partial_or(Failure::Server(code)),
+                Response::Failed(code) => return Err(Failure::Server(code)),
                 Response::Foreign => break,
             }
         }
-        self.partial_or(Failure::Server(ResponseCode::FormErr))
-    }
-
-    /// Returns the records of the truncated answer if TCP has failed.
-    fn partial_or(&mut self, failure: Failure) -> Result<Answer, Failure> {
-        match self.partial.take() {
-            Some(records) => Ok(Answer::Records(records)),
-            None => Err(failure),
-        }
+        Err(Failure::Server(ResponseCode::FormErr))
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct HostsFile {
 // === impl HostsFile ===
 
 impl HostsFile {
-    /// Parses the text. A line is an address, a name and aliases, up to a `#`. A malformed line is skipped and returned.
+    /// Parses the text. A line is an address, a name and aliases, up to a `#`. Skips malformed lines and returns them.
     pub(crate) fn parse(text: &[u8]) -> (HostsFile, Vec<SkippedLine>) {
         let (mut file, mut skipped) = (HostsFile::default(), Vec::new());
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);

@@ -82,7 +82,7 @@ impl DnsQuestion {
             };
         };
         let header = &message.metadata;
-        if !is_own || header.message_type != MessageType::Response || !self.is_asked(&message) {
+        if !is_own || header.message_type != MessageType::Response || !self.matches(&message) {
             return Response::Foreign;
         }
         if header.truncation {
@@ -113,7 +113,7 @@ impl DnsQuestion {
     }
 
     /// Returns whether the response repeats the question. Some servers omit it from an error.
-    fn is_asked(&self, message: &Message) -> bool {
+    fn matches(&self, message: &Message) -> bool {
         match &*message.queries {
             [] => !matches!(
                 message.metadata.response_code,

@@ -9,7 +9,7 @@
 //! `hosts` parse the two files. Where a lookup differs from glibc:
 //! - addresses of one family do not wait longer than 50 ms for those of the other one;
 //! - answers are kept for their TTL, also negative ones for a short time;
-//! - a truncated answer is used if its server does not answer over TCP;
+//! - a truncated answer is used if no server answers over TCP;
 //! - `localhost` and names below it are this machine, and never queried (RFC 6761 §6.3);
 //! - lines may end with CR LF.
 

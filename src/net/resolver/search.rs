@@ -191,8 +191,8 @@ impl fmt::Debug for HostAnswer {
     }
 }
 
-/// Queries `name`, and `name` in each domain of the search list, in the order of resolv.conf(5) and glibc (`res_query.c`),
-/// until a query succeeds.
+/// Queries `name`, and `name` in each domain of the search list, until a query succeeds. The order is that of
+/// resolv.conf(5) and glibc (`res_query.c`).
 pub(crate) async fn search<T, F: Future<Output = Result<T, QueryError>>>(
     conf: &ResolvConf,
     name: &str,

@@ -1,4 +1,4 @@
-//! Names of single backends: which server answers, for how long an answer is used, and what happens while it is renewed.
+//! Names of single backends: which server answers, how long an answer is used, and what happens while it is renewed.
 
 use super::*;
 use crate::harness::within;
@@ -72,13 +72,6 @@ async fn timed_session(lockgate: &Lockgate) -> Duration {
     let started = Instant::now();
     session(lockgate, "a.test").await.echoes().await;
     started.elapsed()
-}
-
-async fn status_of_get(lockgate: &Lockgate) -> u16 {
-    let mut wire = lockgate.connect_as("a.test").await;
-    wire.send("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
-        .await;
-    wire.head().await.status()
 }
 
 #[tokio::test]
@@ -158,7 +151,6 @@ async fn expired_answer_is_used_while_the_servers_are_silent_and_a_negative_one_
         for _ in 0..3 {
             let took = timed_session(&lockgate).await;
             assert!(took < Duration::from_secs(1), "{fault}: {took:?}");
-            assert_ne!(status_of_get(&lockgate).await, 502);
         }
     }
     dns.set(0, &json!({ "records": {}, "soa": 1 }));

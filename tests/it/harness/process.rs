@@ -489,8 +489,8 @@ impl Setup {
         self.under(&[&python, script, addresses])
     }
 
-    /// Mounts this file as `/etc/resolv.conf`, and a file `hosts` beside it as `/etc/hosts`, in a private mount namespace,
-    /// which requires root.
+    /// Mounts this file as `/etc/resolv.conf`, and a file `hosts` in its folder as `/etc/hosts`, in a private mount
+    /// namespace, which requires root.
     pub(crate) fn resolving_by(self, file: &Path) -> Setup {
         assert!(
             rustix::process::getuid().is_root(),
