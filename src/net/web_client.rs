@@ -93,7 +93,7 @@ impl HttpsClient {
 
     /// Returns whether the C library, too, finds an address for the host of `url`, within [`C_LIBRARY_TIMEOUT`].
     ///
-    /// `rustls-acme` resolves names by the C library, for each request again. Where that is slow or impossible, because
+    /// `rustls-acme` resolves the name by the C library before each request. Where that is slow or impossible, because
     /// a DNS server is silent or a static program has no modules, the order needs a library that uses this client.
     pub(crate) async fn is_resolved_by_c_library(&self, url: &str) -> bool {
         let Some((host, port)) = url.parse().ok().and_then(|uri: Uri| {
