@@ -20,7 +20,7 @@ use crate::{
         dns::MAX_ENDPOINTS,
         happy_eyeballs::{AddressHistory, AttemptPermits},
         pem,
-        resolver::Resolver,
+        resolver::{Resolver, search::RESOLUTION_DELAY},
     },
     observe::logging::ErrorChain,
     tls::x509,
@@ -304,7 +304,7 @@ fn port(address: SocketAddr, running: bool) -> Finding {
 /// Checks that the name resolves to this machine.
 async fn name(resolver: &Resolver, host: &str) -> Finding {
     let what = format!("name {host}");
-    let addresses = match timeout(CHECK_TIMEOUT, resolver.lookup(host)).await {
+    let addresses = match timeout(NAME_TIMEOUT, resolver.lookup(host)).await {
         Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => {
             let seen =
@@ -480,7 +480,12 @@ async fn reach_all(
     name: &DnsName,
     checked: Checked<'_>,
 ) -> Vec<Finding> {
-    let found = match timeout(CHECK_TIMEOUT, resolver.discover(name.into())).await {
+    let found = match timeout(
+        NAME_TIMEOUT,
+        resolver.discover(name.into(), RESOLUTION_DELAY),
+    )
+    .await
+    {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let what = format!("backends {written}");
@@ -509,6 +514,9 @@ async fn reach_all(
 
 /// The timeout of each request of a check, and of a name's lookup.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The timeout of a name. With the defaults of resolv.conf(5), a DNS server that does not answer takes 5 s of it.
+const NAME_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The recommended minimum: the usual default of 1024 is too small for production.
 const RECOMMENDED_DESCRIPTORS: usize = 4096;

@@ -113,6 +113,9 @@ impl HttpClient {
             let connection = has_body.then(|| capture_connection(&mut request));
             let response =
                 backend_connector::with_dialer(dialer, self.pooled.request(request)).await;
+            if response.as_ref().is_err_and(legacy::Error::is_connect) {
+                self.resolver.expire(host);
+            }
             let response = response.map_err(SendError::Pooled)?;
             if let Some(connection) = connection
                 && !body_status.complete.load(Ordering::Relaxed)

@@ -46,9 +46,9 @@ impl Context {
         metrics: Arc<Metrics>,
         access: AccessLog,
         sessions: Arc<SessionRegistry>,
+        resolver: Resolver,
         tasks: Tasks,
     ) -> Self {
-        let resolver = Resolver::system();
         Context {
             live,
             sessions,

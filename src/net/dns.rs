@@ -1,17 +1,14 @@
 //! DNS lookups for pools: all records under a name, without a cache, with their lifetime.
 
-use crate::net::resolver::{ResolveError, Resolver, is_localhost};
-use futures_util::future::{join, join_all};
-use hickory_resolver::{
-    net::{DnsError, NetError},
-    proto::{
-        op::ResponseCode,
-        rr::{Name, RData, RecordType},
-    },
+use crate::net::resolver::{
+    QueryError, ResolveError, Resolver,
+    search::{HostAnswer, IpVersion, search},
 };
+use futures_util::future::join_all;
+use hickory_proto::rr::{Name, RData, RecordType};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -39,6 +36,8 @@ pub struct DnsAnswer {
     pub endpoints: Vec<Endpoint>,
     /// Whether every query was answered, so that a backend that is missing here does not exist.
     pub complete: bool,
+    /// The IP version that alone was not answered, so that only backends of that version may be missing here.
+    pub silent: Option<IpVersion>,
     /// Number of backends beyond the limit, which are left out.
     pub truncated: usize,
     /// How long the answer is valid; `None`: unknown.
@@ -60,6 +59,7 @@ pub struct Endpoint {
 struct Addresses {
     ips: Vec<IpAddr>,
     complete: bool,
+    silent: Option<IpVersion>,
     ttl: Option<Duration>,
 }
 
@@ -67,40 +67,37 @@ struct Addresses {
 
 impl Resolver {
     /// Returns the backends under a name, at least one. Of SRV records, only those of the first priority count (RFC
-    /// 2782). The caller sets the deadline.
-    pub(crate) async fn discover(&self, query: DnsQuery<'_>) -> Result<DnsAnswer, ResolveError> {
+    /// 2782). Once addresses of one family are known, those of the other one are waited for up to `delay`. The caller
+    /// sets the deadline.
+    pub(crate) async fn discover(
+        &self,
+        query: DnsQuery<'_>,
+        delay: Duration,
+    ) -> Result<DnsAnswer, ResolveError> {
         match query {
             DnsQuery::Addresses { name, port } => {
-                let found = self.addresses(name).await?;
+                let found = self.addresses(name, delay).await?;
                 let endpoints = found.ips.iter().map(|ip| Endpoint::new(*ip, port, 1));
-                Ok(DnsAnswer::new(
-                    endpoints.collect(),
-                    found.complete,
-                    found.ttl,
-                ))
+                Ok(DnsAnswer {
+                    silent: found.silent,
+                    ..DnsAnswer::new(endpoints.collect(), found.complete, found.ttl)
+                })
             }
-            DnsQuery::Services { name } => self.services(name).await,
+            DnsQuery::Services { name } => self.services(name, delay).await,
         }
     }
 
-    async fn services(&self, name: &str) -> Result<DnsAnswer, ResolveError> {
-        let unknown = |source| self.unknown(source);
-        let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
-        let files = self.0.files();
-        let servers = self.servers(&files)?;
-        let found = servers.pools.lookup(name, RecordType::SRV).await;
-        let found = found.map_err(unknown)?;
-        let mut ttl = min_ttl(found.answers().iter().map(|record| record.ttl));
-        let services = found
-            .answers()
-            .iter()
-            .filter_map(|record| match &record.data {
-                // A target of "." means that the service does not exist here; and port 0 has no listener.
-                RData::SRV(service) if !service.target.is_root() && service.port > 0 => {
-                    Some(service)
-                }
-                _ => None,
-            });
+    async fn services(&self, name: &str, delay: Duration) -> Result<DnsAnswer, ResolveError> {
+        let unknown = |error| self.unknown(error);
+        let client = self.client();
+        let query = async |name| client.records(&name, RecordType::SRV).await;
+        let found = search(client.conf(), name, query).await.map_err(unknown)?;
+        let mut ttl = Some(found.ttl);
+        let services = found.data.iter().filter_map(|record| match record {
+            // A target of "." means that the service does not exist here; and port 0 has no listener.
+            RData::SRV(service) if !service.target.is_root() && service.port > 0 => Some(service),
+            _ => None,
+        });
         let first = services.clone().map(|service| service.priority).min();
         let services = services.filter(|service| Some(service.priority) == first);
         let mut services: Vec<_> = services.collect();
@@ -112,11 +109,11 @@ impl Resolver {
         // Several services may share a host; all queries at once would be too many for a server to answer in time.
         let hosts: BTreeSet<_> = services.iter().map(|service| &service.target).collect();
         let hosts: Vec<_> = hosts.into_iter().collect();
-        let (mut known, mut complete, mut why) = (BTreeMap::new(), true, None);
+        let (mut known, mut complete, mut why) = (BTreeMap::new(), !found.is_partial, None);
         for some in hosts.chunks(MAX_CONCURRENT_LOOKUPS) {
             let lookups = some
                 .iter()
-                .map(async |host| (*host, self.addresses(&host.to_utf8()).await));
+                .map(async |host| (*host, self.addresses_of_target(host, delay).await));
             for (host, found) in join_all(lookups).await {
                 match found {
                     Ok(found) => {
@@ -126,7 +123,7 @@ impl Resolver {
                     }
                     // A host may still exist unless a server reports that it does not.
                     Err(error) => {
-                        complete &= matches!(&error, ResolveError::Unknown { reason, .. } if is_negative(reason));
+                        complete &= matches!(&error, ResolveError::Unknown { reason, .. } if reason.is_negative());
                         why = Some(error);
                     }
                 }
@@ -140,7 +137,7 @@ impl Resolver {
         let all: Vec<_> = all.collect();
         match (all.is_empty(), why) {
             (true, Some(error)) => Err(error),
-            (true, None) => Err(unknown(NetError::Message("the answer has no service"))),
+            (true, None) => Err(unknown(QueryError::Empty("the answer has no service"))),
             (false, _) => {
                 let mut found = DnsAnswer::new(all, complete, ttl);
                 found.truncated += truncated;
@@ -149,56 +146,46 @@ impl Resolver {
         }
     }
 
+    /// Returns the addresses of a host that an SRV record names: an absolute name, which the hosts file has without the
+    /// dot at its end.
+    async fn addresses_of_target(
+        &self,
+        target: &Name,
+        delay: Duration,
+    ) -> Result<Addresses, ResolveError> {
+        let name = target.to_utf8();
+        match self.listed(name.trim_end_matches('.')) {
+            Some(ips) => Ok(Addresses::listed(ips)),
+            None => self.addresses(&name, delay).await,
+        }
+    }
+
     /// Returns the addresses of a host, at least one; those of one family if the query for the other has failed.
-    async fn addresses(&self, name: &str) -> Result<Addresses, ResolveError> {
-        let listed = |ips| Addresses {
+    async fn addresses(&self, name: &str, delay: Duration) -> Result<Addresses, ResolveError> {
+        if let Some(ips) = self.listed(name) {
+            return Ok(Addresses::listed(ips));
+        }
+        let answer = HostAnswer::query(&self.client(), name, delay).await;
+        let answer = answer.map_err(|error| self.unknown(error))?;
+        Ok(Addresses {
+            ips: answer.ips(),
+            complete: answer.is_complete(),
+            silent: answer.silent(),
+            ttl: Some(answer.ttl()),
+        })
+    }
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    /// Creates the addresses of a host that needs no query.
+    fn listed(ips: Vec<IpAddr>) -> Self {
+        Addresses {
             ips,
             complete: true,
+            silent: None,
             ttl: None,
-        };
-        if is_localhost(name) {
-            return Ok(listed(vec![
-                Ipv4Addr::LOCALHOST.into(),
-                Ipv6Addr::LOCALHOST.into(),
-            ]));
-        }
-        let unknown = |source| self.unknown(source);
-        let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
-        let files = self.0.files();
-        let ips = files.lookup_hosts_file(&name);
-        if !ips.is_empty() {
-            return Ok(listed(ips));
-        }
-        let servers = &self.servers(&files)?.pools;
-        let (v4, v6) = join(
-            servers.lookup(name.clone(), RecordType::A),
-            servers.lookup(name, RecordType::AAAA),
-        )
-        .await;
-        let (mut ips, mut ttl, mut complete, mut why) = (Vec::new(), None, true, None);
-        for answer in [v4, v6] {
-            match answer {
-                Ok(found) => {
-                    let records = found.answers();
-                    ips.extend(records.iter().filter_map(|record| record.data.ip_addr()));
-                    let record_ttl = min_ttl(records.iter().map(|record| record.ttl));
-                    ttl = [ttl, record_ttl].into_iter().flatten().min();
-                }
-                Err(error) => {
-                    let none = is_negative(&error);
-                    // A server failure is reported rather than a negative answer.
-                    if complete || !none {
-                        why = Some(error);
-                    }
-                    complete &= none;
-                }
-            }
-        }
-        match (ips.is_empty(), why) {
-            (true, why) => Err(unknown(
-                why.unwrap_or(NetError::Message("the answer was empty")),
-            )),
-            (false, _) => Ok(Addresses { ips, complete, ttl }),
         }
     }
 }
@@ -214,8 +201,18 @@ impl DnsAnswer {
         DnsAnswer {
             endpoints,
             complete,
+            silent: None,
             truncated,
             ttl,
+        }
+    }
+
+    /// Returns whether a backend at this address may exist although it is missing here.
+    pub(crate) fn may_lack(&self, host: &str) -> bool {
+        match (self.complete, self.silent, host.parse::<IpAddr>()) {
+            (false, Some(IpVersion::V4), Ok(ip)) => ip.is_ipv4(),
+            (false, Some(IpVersion::V6), Ok(ip)) => ip.is_ipv6(),
+            (complete, ..) => !complete,
         }
     }
 }
@@ -232,12 +229,6 @@ impl Endpoint {
     }
 }
 
-/// Returns whether the server has reported that there is no record, as opposed to a failed query.
-fn is_negative(error: &NetError) -> bool {
-    matches!(error, NetError::Dns(DnsError::NoRecordsFound(none))
-        if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain))
-}
-
 /// Limits weights to 100, because the stride scheduler divides by them. A weight of 0 is "a very small proportion" (RFC
 /// 2782).
 fn share(weight: u16, max_weight: Option<u16>) -> u16 {
@@ -247,10 +238,6 @@ fn share(weight: u16, max_weight: Option<u16>) -> u16 {
         }
         _ => weight.max(1),
     }
-}
-
-fn min_ttl(ttls: impl Iterator<Item = u32>) -> Option<Duration> {
-    ttls.min().map(|ttl| Duration::from_secs(ttl.into()))
 }
 
 /// Maximum number of hosts that are resolved at a time.

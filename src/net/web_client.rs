@@ -19,7 +19,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    net::TcpStream,
+    net::lookup_host,
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -65,10 +65,10 @@ pub(crate) enum HttpsError {
 // === impl HttpsClient ===
 
 impl HttpsClient {
-    pub(crate) fn new(tls: Arc<ClientConfig>) -> Self {
+    pub(crate) fn new(tls: Arc<ClientConfig>, resolver: Resolver) -> Self {
         HttpsClient {
             tls,
-            resolver: Resolver::system(),
+            resolver,
             history: Arc::default(),
             retry_not_before: Arc::default(),
         }
@@ -95,6 +95,21 @@ impl HttpsClient {
                 retry_after(&response).and_then(|wait| Instant::now().checked_add(wait));
         }
         Ok(response)
+    }
+
+    /// Returns whether the C library, too, finds an address for the host of `url`, within [`C_LIBRARY_TIMEOUT`].
+    ///
+    /// `rustls-acme` resolves the name by the C library before each request. Where that is slow or impossible, because
+    /// a DNS server is silent or a static program has no modules, the order needs a library that uses this client.
+    pub(crate) async fn is_resolved_by_c_library(&self, url: &str) -> bool {
+        let Some((host, port)) = url.parse().ok().and_then(|uri: Uri| {
+            let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+            Some((host, uri.port_u16().unwrap_or(443)))
+        }) else {
+            return false;
+        };
+        let found = timeout(C_LIBRARY_TIMEOUT, lookup_host((host, port))).await;
+        found.is_ok_and(|found| found.is_ok_and(|mut addresses| addresses.next().is_some()))
     }
 
     /// Returns the remaining time of the `Retry-After` of the last 429 or 503, rounded up to whole seconds.
@@ -221,6 +236,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time limit of a TCP connect to each address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A query without an answer takes the C library 5 s.
+const C_LIBRARY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A chain of four is 8 KiB.
 const MAX_RESPONSE_LEN: usize = 1024 * 1024;

@@ -31,7 +31,7 @@ use crate::{
         tasks::Tasks,
     },
     listener::{connection::ConnectionHandler, limits::ConnectionLimiter},
-    net::descriptors::DescriptorUse,
+    net::{descriptors::DescriptorUse, resolver::Resolver},
     observe::{access::AccessLog, logging::ErrorChain, metrics::Metrics},
     registry::SessionRegistry,
     server::{
@@ -127,6 +127,7 @@ impl Server {
         let descriptors = capacity.descriptors.clone();
         let metrics = Arc::new(Metrics::of(descriptors.clone()));
         let tasks = Tasks::default();
+        let resolver = Resolver::cached(tasks.clone());
         let acme = match &config.acme {
             Some(section) => {
                 let issued = gateway.tls.issued.clone();
@@ -134,6 +135,7 @@ impl Server {
                     section,
                     issued,
                     metrics.clone(),
+                    resolver.clone(),
                     tasks.clone(),
                     inherited,
                 )?))
@@ -150,6 +152,7 @@ impl Server {
             metrics.clone(),
             access_log,
             Arc::new(SessionRegistry::default()),
+            resolver,
             tasks,
         ));
         let limiter = ConnectionLimiter::new(

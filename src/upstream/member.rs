@@ -152,6 +152,7 @@ impl Member {
         connect_timeout: Duration,
         addrs: Option<ConnAddrs>,
     ) -> Result<DialedStream, DialError> {
+        let address = DialAddress::from(self.backend.address());
         let options = DialOptions {
             resolver,
             sources: &self.config.sources,
@@ -159,7 +160,15 @@ impl Member {
             permits,
             connect_timeout,
         };
-        let mut connection = dial(self.backend.address().into(), options).await?;
+        let dialled = dial(address, options).await;
+        if let (
+            Err(DialError::Connect { .. } | DialError::Timeout { .. }),
+            DialAddress::Tcp { host, .. },
+        ) = (&dialled, address)
+        {
+            resolver.expire(host);
+        }
+        let mut connection = dialled?;
         if let Some(version) = self.config.proxy_header {
             connection.write_proxy_header(version, addrs).await?;
         }

@@ -227,8 +227,12 @@ impl MemberGroup {
             });
         }
         if !found.complete {
-            // An incomplete answer removes no member.
-            let left = before.iter();
+            // An incomplete answer removes no member that it may lack.
+            let may_lack = |member: &&Arc<Member>| match member.backend.address() {
+                BackendAddress::Tcp { host, .. } => found.may_lack(host),
+                BackendAddress::Unix(_) => true,
+            };
+            let left = before.iter().filter(may_lack);
             let left = left.filter(|member| !has(&members, &member.backend));
             let left: Vec<_> = left.cloned().collect();
             members.extend(left);

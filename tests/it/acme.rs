@@ -8,4 +8,5 @@ mod faults;
 pub(crate) mod fixture;
 mod harness;
 mod issue;
+mod names;
 mod renewal;

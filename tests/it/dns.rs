@@ -1,6 +1,7 @@
 //! Pools whose backends come from DNS, with a real DNS server whose answers change.
 
 mod answers;
+mod names;
 
 use crate::harness::{Backend, Frame, Lockgate, Program, Wire, eventually, handshake, observe};
 use futures_util::{StreamExt, stream::FuturesUnordered};

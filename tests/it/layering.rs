@@ -44,9 +44,9 @@ const FENCES: [(&str, &[&str]); 16] = [
     ("instant_acme", &["tls/acme/"]),
     ("notify", &["config/watch"]),
     ("tokio_tungstenite", &["cli/", "upstream/health"]),
-    ("hickory_resolver", &["net/resolver.rs", "net/dns.rs"]),
+    ("hickory_proto", &["net/resolver/", "net/dns.rs"]),
     // The name lookup of the C library, which a static program without a root file system does not have.
-    ("lookup_host", &["net/resolver.rs", "net/dns.rs"]),
+    ("lookup_host", &["net/web_client.rs"]),
     ("flate2", &["proto/deflate", "splice/tap"]),
     ("listenfd", &["lifecycle/inherited.rs"]),
     ("nix", &["net/dial.rs"]),
@@ -106,7 +106,7 @@ const FILE_OPENERS_ALLOWED: [(&str, &[&str], &str); 10] = [
     ("observe/metrics/mod.rs", &["read_dir"], "reads /proc/self"),
     ("listener/accept.rs", &["File::open"], "opens /dev/null"),
     (
-        "net/resolver.rs",
+        "net/resolver/mod.rs",
         &[],
         "reads /etc/hosts and /etc/resolv.conf by `fs`",
     ),
@@ -339,8 +339,8 @@ fn each_rule_catches_what_it_is_for() {
         ),
         (
             "net/dial.rs",
-            "use hickory_resolver::TokioResolver;",
-            "hickory_resolver",
+            "use hickory_proto::rr::Name;",
+            "hickory_proto",
         ),
         ("server/mod.rs", "    sd_notify::notify(&[]);", "sd_notify"),
         (

@@ -50,6 +50,7 @@ mod rebalance;
 mod refusals;
 mod reload;
 mod request_validation;
+mod resolver_faults;
 mod retry;
 mod session_limits;
 mod sessions;

@@ -6,7 +6,7 @@ use crate::{
     lifecycle::command::NameStatus,
     net::{
         dns::DnsAnswer,
-        resolver::{ResolveError, Resolver},
+        resolver::{ResolveError, Resolver, search::RESOLUTION_DELAY},
     },
     observe::logging::ErrorChain,
     registry::SessionTarget,
@@ -177,16 +177,23 @@ async fn query_periodically(
     sender: mpsc::Sender<DnsUpdate>,
 ) {
     let mut failures = 0;
+    // Clients may wait for the first answer. A later one can wait for its second family, so that it is complete.
+    let mut delay = RESOLUTION_DELAY;
     loop {
-        let result = match timeout(QUERY_TIMEOUT, resolver.discover((&name).into())).await {
+        let query = resolver.discover((&name).into(), delay);
+        let result = match timeout(QUERY_TIMEOUT, query).await {
             Ok(result) => result.map_err(QueryError::from),
             Err(_) => Err(QueryError::Timeout),
         };
         failures = if result.is_ok() { 0 } else { failures + 1 };
         let valid_for = match &result {
+            Ok(answer) if !answer.complete && delay == RESOLUTION_DELAY => MIN_QUERY_INTERVAL,
             Ok(answer) => answer.ttl.unwrap_or(Duration::MAX).max(MIN_QUERY_INTERVAL),
             Err(_) => MIN_QUERY_INTERVAL * 2_u32.pow(failures.min(10) - 1),
         };
+        if result.is_ok() {
+            delay = FAMILY_DELAY;
+        }
         let now = Instant::now();
         let update = DnsUpdate {
             name: name.clone(),
@@ -211,6 +218,9 @@ async fn query_periodically(
 /// Returns why an answer is incomplete, if it is.
 fn incompleteness(answer: &DnsAnswer) -> Option<String> {
     match (answer.complete, answer.truncated) {
+        (false, _) if answer.silent.is_some() => {
+            Some("one IP version was not answered: no backend of it is removed".into())
+        }
         (false, _) => Some("a part of the answer failed: no backend is removed".into()),
         (true, 0) => None,
         (true, excess) => Some(format!("{excess} backends beyond the limit are left out")),
@@ -227,6 +237,9 @@ const UPDATE_QUEUE_LEN: usize = 16;
 
 /// The timeout of one query, including the retries and servers of `/etc/resolv.conf`.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long an answer waits for its second family of addresses. Less than [`QUERY_TIMEOUT`].
+const FAMILY_DELAY: Duration = Duration::from_secs(5);
 
 /// The minimum interval between two queries, even if answers expire earlier. Doubles with each failure.
 const MIN_QUERY_INTERVAL: Duration = Duration::from_secs(1);

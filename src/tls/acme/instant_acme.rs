@@ -317,7 +317,10 @@ const MAX_OUTPUT_LEN: u64 = 2048;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::acme::{files, schedule::CaClock};
+    use crate::{
+        net::resolver::Resolver,
+        tls::acme::{files, schedule::CaClock},
+    };
     use std::sync::Mutex;
 
     fn ca() -> CaConfig {
@@ -327,7 +330,7 @@ mod tests {
             contact: Vec::new(),
             eab: None,
             dns: None,
-            https: HttpsClient::new(tls.clone()),
+            https: HttpsClient::new(tls.clone(), Resolver::system()),
             tls,
             clock: CaClock::default(),
             txt_record_locks: Mutex::default(),

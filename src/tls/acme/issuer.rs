@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use tracing::debug;
 
 /// Orders the certificate and returns the key and the chain in PEM. Uses `rustls-acme`, except for DNS-01, for bound
-/// accounts, after a rejected nonce and if an address of the CA does not answer: these need `instant-acme`, which
-/// repeats only the rejected request whereas `rustls-acme` restarts the order, and which connects by our own client.
+/// accounts, after a rejected nonce, if the C library does not find the CA, and if an address of the CA does not answer:
+/// these need `instant-acme`. It repeats only the rejected request, whereas `rustls-acme` restarts the order, and it
+/// resolves names and connects as all of Lockgate does.
 pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let limit = match request.challenge {
         Challenge::Dns01 => DNS_ORDER_TIMEOUT,
@@ -24,13 +25,16 @@ async fn order(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     if request.challenge == Challenge::Dns01 || request.ca.eab.is_some() {
         return instant_acme::issue(request).await;
     }
-    if request
-        .ca
-        .https
-        .has_silent_address(&request.ca.directory)
-        .await
-    {
-        debug!(host = %request.name, "an address of the CA does not answer; ordering by instant-acme");
+    let ca = &request.ca;
+    let unusable = match ca.https.is_resolved_by_c_library(&ca.directory).await {
+        false => Some("the C library does not find the CA"),
+        true if ca.https.has_silent_address(&ca.directory).await => {
+            Some("an address of the CA does not answer")
+        }
+        true => None,
+    };
+    if let Some(reason) = unusable {
+        debug!(host = %request.name, reason, "ordering by instant-acme");
         return instant_acme::issue(request).await;
     }
     match rustls_acme::issue(request).await {

@@ -27,7 +27,7 @@ use crate::{
         inherited::Inherited,
         tasks::Tasks,
     },
-    net::{crypto::provider, web_client::HttpsClient},
+    net::{crypto::provider, resolver::Resolver, web_client::HttpsClient},
     observe::{logging::ErrorChain, metrics::Metrics},
     store::{RetryingStore, dir::DirStore},
     tls::{
@@ -79,6 +79,7 @@ impl Acme {
         config: &config::Acme,
         issued: Arc<IssuedCerts>,
         metrics: Arc<Metrics>,
+        resolver: Resolver,
         tasks: Tasks,
         inherited: &mut Inherited,
     ) -> Result<Acme, BadRoots> {
@@ -94,7 +95,7 @@ impl Acme {
                 .collect(),
             eab,
             dns: config.dns.clone(),
-            https: HttpsClient::new(tls.clone()),
+            https: HttpsClient::new(tls.clone(), resolver),
             tls,
             clock: CaClock::default(),
             txt_record_locks: Mutex::default(),

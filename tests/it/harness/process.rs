@@ -489,14 +489,16 @@ impl Setup {
         self.under(&[&python, script, addresses])
     }
 
-    /// Mounts this file as `/etc/resolv.conf`, in a private mount namespace, which requires root.
+    /// Mounts this file as `/etc/resolv.conf`, and a file `hosts` in its folder as `/etc/hosts`, in a private mount
+    /// namespace, which requires root.
     pub(crate) fn resolving_by(self, file: &Path) -> Setup {
         assert!(
             rustix::process::getuid().is_root(),
             "another /etc/resolv.conf is mounted for lockgate, which only root may do: run the tests as root with \
              CAP_SYS_ADMIN, or leave this one out (cargo nextest run -E 'not test(dns)')"
         );
-        let script = "mount --bind \"$1\" /etc/resolv.conf; shift; exec \"$@\"";
+        let script = "mount --bind \"$1\" /etc/resolv.conf; hosts=${1%/*}/hosts; \
+                      [ ! -e \"$hosts\" ] || mount --bind \"$hosts\" /etc/hosts; shift; exec \"$@\"";
         let file = file.display().to_string();
         let shell = ["/bin/sh", "-ec", script, "sh", &file];
         self.under(

@@ -130,7 +130,8 @@ fn certificates(folder: &Path) {
         .push(DnType::CommonName, "CA of Pebble's API");
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key"));
     let ca = ca.expect("a CA");
-    let mut api = CertificateParams::new(["localhost".into(), "127.0.0.1".into()]).expect("names");
+    let mut api = CertificateParams::new(["localhost", "127.0.0.1", "ca.test"].map(Into::into))
+        .expect("names");
     api.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate().expect("a key");
     let api = api.signed_by(&key, &ca).expect("a certificate");
