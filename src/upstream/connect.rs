@@ -48,7 +48,7 @@ struct CancelGuard<'a> {
 
 /// The error of a connect that was cancelled.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection within {0:?}; then the request ended")]
+#[error("no connection within {0:.1?}; then the request ended")]
 struct Cancelled(Duration);
 
 // === impl ConnectLimits ===

@@ -120,20 +120,20 @@ async fn servers_are_queried_in_the_order_of_the_file() {
 async fn name_in_use_is_queried_once_per_ttl_and_a_name_without_use_is_not_queried() {
     let port = 8782;
     echo_on(port, [1]).await;
-    let dns = FaultyDns::start(&[zone(1, 2, json!({}))]).await;
+    let dns = FaultyDns::start(&[zone(1, 4, json!({}))]).await;
     let lockgate = dns.lockgate(port).await;
     // The health task of the backend may have used the name already.
     let (started, before) = (Instant::now(), dns.queries(0));
-    while started.elapsed() < Duration::from_secs(7) {
+    while started.elapsed() < Duration::from_secs(9) {
         timed_session(&lockgate).await;
     }
-    // A query every 1.8 s: before the TTL ends.
+    // A query every 3.6 s: before the TTL ends.
     let queries = dns.queries(0) - before;
-    assert!((3..=5).contains(&queries), "{queries} queries in 7 s");
+    assert!((2..=4).contains(&queries), "{queries} queries in 9 s");
     // At most one more query follows the last use.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     let before = dns.queries(0);
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(dns.queries(0), before);
     timed_session(&lockgate).await;
 }
