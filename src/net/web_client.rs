@@ -19,7 +19,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    net::lookup_host,
+    net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -262,7 +262,10 @@ mod tests {
         let _queued = TcpStream::connect(address).await.unwrap();
         let alive = TcpListener::bind((Ipv6Addr::LOCALHOST, address.port()));
         let alive = alive.await.unwrap();
-        let client = HttpsClient::new(tls_client::client_config(pem::public_roots()));
+        let client = HttpsClient::new(
+            tls_client::client_config(pem::public_roots()),
+            Resolver::system(),
+        );
         let connected = client.connect("localhost", address.port());
         let connected = timeout(CONNECT_TIMEOUT / 2, connected).await.unwrap();
         let peer = connected.unwrap().peer_addr().unwrap();
