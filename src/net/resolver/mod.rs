@@ -22,7 +22,7 @@ mod resolv_conf;
 pub(crate) mod search;
 mod skipped;
 
-pub use error::{QueryError, ResolveError};
+pub(crate) use error::{QueryError, ResolveError};
 
 use crate::{fs as files, lifecycle::tasks::Tasks};
 use cache::NameCache;
