@@ -151,7 +151,6 @@ impl Server {
             descriptors.clone(),
             metrics.clone(),
             access_log,
-            Arc::new(SessionRegistry::default()),
             resolver,
             tasks,
         ));

@@ -6,7 +6,7 @@ again for every query, appends each query as "TYPE name" to FILE.log, and prints
 A description: {"ttl": 5, "records": {"app.test": {"A": ["127.0.0.1"]}}, "faults": {"AAAA": "silent"}, "tcp": true}.
 A fault concerns a type or, as "*", every query: "silent", an error such as "SERVFAIL", "NXDOMAIN", "empty" (an answer
 of a server that is not responsible), "forged" (preceded by datagrams that belong to other queries), "lower" (the name of
-the question in lower case), or {"delay": seconds}.
+the question in lower case), "no-edns" (FORMERR to a query with EDNS), or {"delay": seconds}.
 """
 
 import json
@@ -102,6 +102,8 @@ class Server:
         # A name exists if it has records, or if it is above such a name (RFC 8020).
         if name not in records and not any(known.endswith("." + name) for known in records):
             reply.header.rcode = RCODE.NXDOMAIN
+        if fault == "no-edns" and any(rr.rtype == QTYPE.OPT for rr in request.ar):
+            reply.header.rcode = RCODE.FORMERR
         if isinstance(fault, str) and fault in RCODE.reverse:
             reply.header.rcode = RCODE.reverse[fault]
         if reply.header.rcode == RCODE.NOERROR and fault != "empty":
