@@ -1,7 +1,7 @@
 //! The current configuration, how it is read again, and which changed keys require a restart.
 
 use crate::{
-    config::{Config, Diagnostics},
+    config::{Config, Diagnostics, WatchedPath},
     fs,
     gateway::Gateway,
     lifecycle::command::ConfigStatus,
@@ -11,13 +11,7 @@ use crate::{
         dev::DevCa,
     },
 };
-use std::{
-    collections::BTreeSet,
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 /// The source from which a configuration is read again.
 #[derive(Default)]
@@ -49,13 +43,13 @@ pub(crate) struct ActiveConfig {
     /// The contents of the files that the configuration names.
     contents: NamedContents,
     /// Files of the rejected configuration.
-    rejected_files: Vec<PathBuf>,
+    rejected_files: Vec<WatchedPath>,
 }
 
 /// What the watch over the configuration depends on; it starts again when this changes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Watched {
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) files: Vec<WatchedPath>,
     /// The error of the last rejected configuration. A watch reports differences from the files as it has read them: it
     /// must have read the rejected ones to report that the previous ones are back.
     error: Option<String>,
@@ -89,7 +83,7 @@ pub(crate) struct RejectedConfig {
     /// The errors.
     pub(crate) why: String,
     /// The files that contain them.
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) files: Vec<WatchedPath>,
 }
 
 // === impl ActiveConfig ===
@@ -118,8 +112,9 @@ impl ActiveConfig {
         let files = match self.source.load {
             Some(_) => {
                 let files = self.config.watched.iter().chain(&self.rejected_files);
-                let files: BTreeSet<&PathBuf> = files.chain(named_files(&self.config)).collect();
-                files.into_iter().cloned().collect()
+                let named = named_files(&self.config).cloned().map(WatchedPath::from);
+                let files: BTreeSet<WatchedPath> = files.cloned().chain(named).collect();
+                files.into_iter().collect()
             }
             None => Vec::new(),
         };
@@ -181,7 +176,7 @@ impl ActiveConfig {
     }
 
     /// Returns the files of the last rejected configuration.
-    pub(crate) fn rejected_files(&self) -> &[PathBuf] {
+    pub(crate) fn rejected_files(&self) -> &[WatchedPath] {
         &self.rejected_files
     }
 
@@ -229,7 +224,10 @@ impl fmt::Debug for ConfigSource {
 fn build_failed(diagnostics: &Diagnostics) -> BuildOutcome {
     BuildOutcome::Rejected(RejectedConfig {
         why: diagnostics.to_string(),
-        files: diagnostics.files().map(Path::to_owned).collect(),
+        files: diagnostics
+            .files()
+            .map(|file| file.to_owned().into())
+            .collect(),
     })
 }
 

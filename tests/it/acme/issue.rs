@@ -184,12 +184,12 @@ async fn second_process_serves_certificates_of_the_first() {
     let second = Lockgate::with_file(&config).start().await;
     let row = until(&second, "a.test", |row| row["not_after"].is_string()).await;
     assert_eq!(row["source"], "acme");
-    assert!(second.stderr().contains("this process only serves them"));
+    second.until_logged("this process only serves them").await;
     assert_eq!(fixture.pebble.orders(), 1);
     // It orders missing certificates once the first process has released the lock.
     stop(&mut first).await;
     failed(&second, "b.test", "").await;
-    assert!(second.stderr().contains("the other process has released"));
+    second.until_logged("the other process has released").await;
 }
 
 #[tokio::test]
