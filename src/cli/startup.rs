@@ -60,7 +60,7 @@ impl Startup {
         })
     }
 
-    /// Returns the signals, for the runtime of the server, and what was inherited.
+    /// Returns the signals and what was inherited. The runtime of the server receives the signals from then on.
     pub(crate) fn finish(self) -> (Signals, Inherited) {
         let Startup {
             inherited,

@@ -48,7 +48,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Serves the requests of one connection from a trusted proxy that has terminated TLS, as [`serve`] does. It is HTTP/1.1.
+/// Does the same for a connection from a trusted proxy that has terminated TLS. It is HTTP/1.1.
 pub(crate) async fn serve_cleartext(
     context: Arc<Context>,
     stream: Socket,

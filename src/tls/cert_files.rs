@@ -64,7 +64,7 @@ pub(crate) fn warn_about_cert(entry: &CertificateFiles, pair: &CertKeyPair) {
             let not_before = shown(|info| info.not_before);
             warn!(file = %cert, not_before, "this certificate is not valid yet; is the clock right?")
         }
-        // No warning of the dates for a CA: self-signed certificates are often marked as one, and most clients accept that.
+        // No warning for a CA: self-signed certificates are often marked as one, and most clients accept that.
         _ => {}
     }
     if let Some(problem) = chain::warning(&pair.key.cert, UnixTime::now()) {

@@ -74,7 +74,7 @@ async fn unparsable_part_of_a_pem_file_is_an_error_with_its_line() {
             (
                 "no BEGIN line",
                 format!("{good}{}", second.replace(begin, "")),
-                lines + second.lines().count(),
+                lines + 2,
             ),
             (
                 "four dashes",
@@ -337,6 +337,8 @@ struct Pki {
     folder: TempDir,
     root: Issuer,
     intermediate: Issuer,
+    /// The key of every leaf, so that a test can create several for one file.
+    leaf_key: String,
 }
 
 // === impl Pki ===
@@ -349,7 +351,12 @@ impl Pki {
             folder: TempDir::new().expect("a temporary folder"),
             root,
             intermediate,
+            leaf_key: KeyPair::generate().expect("random bytes").serialize_pem(),
         }
+    }
+
+    fn leaf_key(&self) -> KeyPair {
+        KeyPair::from_pem(&self.leaf_key).expect("written by the same library")
     }
 
     fn ca(
@@ -376,8 +383,7 @@ impl Pki {
         issuer: &Issuer,
         configure: impl FnOnce(&mut CertificateParams),
     ) -> String {
-        let key = KeyPair::generate().expect("random bytes");
-        self.leaf_with(key, name, issuer, configure)
+        self.leaf_with(self.leaf_key(), name, issuer, configure)
     }
 
     fn leaf_with(
@@ -396,7 +402,7 @@ impl Pki {
     }
 
     fn self_signed(&self, name: &str) -> String {
-        let key = KeyPair::generate().expect("random bytes");
+        let key = self.leaf_key();
         let cert = leaf_params().self_signed(&key).expect("a certificate");
         self.write(&format!("{name}.key"), &key.serialize_pem());
         unix(&cert.pem())

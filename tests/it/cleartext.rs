@@ -1,4 +1,4 @@
-//! Behind a proxy that terminates TLS: `server.cleartext`, and its requests on `server.http`. Listeners where IPv6 is off.
+//! Behind a proxy that terminates TLS: `server.cleartext`, and its requests on `server.http`; listeners without IPv6.
 
 use crate::harness::{
     Backend, Frame, Head, Lockgate, Wire, eventually, handshake, listener, observe,
@@ -10,7 +10,7 @@ const TRUSTED: &str = "cleartext = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"127.0
 
 async fn connect(lockgate: &Lockgate) -> Wire {
     let address = listener(&lockgate.status().await, "cleartext");
-    Wire::plain(TcpStream::connect(address).await.expect("it listens"))
+    Wire::stream(TcpStream::connect(address).await.expect("it listens"))
 }
 
 /// Sends a plain request, and returns its head as the backend receives it.
@@ -125,7 +125,7 @@ async fn cleartext_listener_closes_connections_of_other_peers() {
 #[tokio::test]
 async fn route_with_client_certificates_refuses_cleartext_requests() {
     let backend = Backend::listen().await;
-    for value in ["require", "request"] {
+    for value in ["require", "optional"] {
         let config = format!(
             "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n{TRUSTED}\n[tls]\ndev_ca = true\nclient_ca = \"ca.pem\"\n\
              [[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{}\"\norigins = [\"*\"]\nclient_cert = \"{value}\"\n",

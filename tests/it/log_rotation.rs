@@ -60,10 +60,11 @@ impl Scene {
 
     /// Checks that the next line is in the new file, and not in the renamed one.
     async fn expect_reopened(&self, renamed: &str) {
-        self.request("/after").await;
-        self.until_logged("access.log", "/after").await;
+        let after = format!("/after-{renamed}");
+        self.request(&after).await;
+        self.until_logged("access.log", &after).await;
         let before = fs::read_to_string(self.path(renamed)).expect("renamed above");
-        assert!(!before.contains("/after"), "{before}");
+        assert!(!before.contains(&after), "{before}");
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct FileReopener {
 
 impl LogFile {
     /// Opens a file for appending; creates it if there is none.
-    pub(crate) fn open(path: &Path) -> io::Result<(LogFile, FileReopener)> {
+    pub(crate) fn append_to(path: &Path) -> io::Result<(LogFile, FileReopener)> {
         let replacement = Arc::default();
         let file = LogFile {
             path: path.to_owned(),

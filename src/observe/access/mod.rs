@@ -46,7 +46,7 @@ impl AccessLog {
             Access::Off => (AccessLog::new(None, None, format), LogGuard::idle()),
             Access::Stdout => AccessLog::to(io::stdout(), None, format),
             Access::File(path) => {
-                let (file, reopener) = LogFile::open(path).map_err(|error| {
+                let (file, reopener) = LogFile::append_to(path).map_err(|error| {
                     let message =
                         format!("server.access = {:?}: {error}", path.display().to_string());
                     io::Error::new(error.kind(), message)

@@ -126,7 +126,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
     use tempfile::TempDir;
 
-    /// Returns a script that gets the path of a file as its first argument, for the number of its child.
+    /// Returns a script that writes the number of its child to the file in its first argument.
     fn script(folder: &TempDir, text: &str) -> std::path::PathBuf {
         let path = folder.path().join("hook");
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();

@@ -2,9 +2,9 @@
 //!
 //! The order is: the exact name; a wildcard for its first label; `tls.default`; an alert. For each of the first two,
 //! files and the development CA precede certificates issued by ACME. Without a server name: `tls.default`, the
-//! development CA's certificate for localhost, an alert. If several files name the same host, `set` chooses between keys
-//! of different kinds by what the client supports; of the same kind, the first one in the configuration wins, with a
-//! warning.
+//! development CA's certificate for localhost, an alert. If several files name the same host, `set` chooses between
+//! keys of different kinds by what the client supports; of the same kind, the first one in the configuration wins,
+//! with a warning.
 //!
 //! `table` is an immutable snapshot, which `reload` replaces when files change. Hosts that have no certificate are
 //! a diagnostic, or receive one from the development CA.

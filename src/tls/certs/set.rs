@@ -1,6 +1,6 @@
 //! The certificates of one name, one for each kind of key, and the choice between them.
 
-use crate::tls::certs::table::cert_info;
+use crate::tls::x509;
 use rustls::{SignatureScheme, sign::CertifiedKey};
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl CertSet {
     /// Returns when the first of them expires, in seconds since 1970.
     pub(crate) fn not_after(&self) -> Option<i64> {
         self.keys()
-            .filter_map(|key| Some(cert_info(key)?.not_after))
+            .filter_map(|key| Some(x509::cert_info(key.cert.first()?)?.not_after))
             .min()
     }
 }

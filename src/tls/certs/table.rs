@@ -227,7 +227,7 @@ pub(crate) fn join_diagnostics(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
-pub(crate) fn cert_info(key: &CertifiedKey) -> Option<CertInfo> {
+fn cert_info(key: &CertifiedKey) -> Option<CertInfo> {
     key.cert.first().and_then(x509::cert_info)
 }
 

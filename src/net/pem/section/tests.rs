@@ -64,7 +64,11 @@ fn every_unparsable_part_is_an_error_with_its_line() {
             1,
             PemFault::NoEnd("CERTIFICATE".into()),
         ),
-        (after(&one.replace(begin, "")), 2 * lines, PemFault::NoBegin),
+        (
+            after(&one.replace(begin, "")),
+            lines + 2,
+            PemFault::LooseBase64,
+        ),
         (
             after(&one.replace(begin, "----BEGIN CERTIFICATE-----")),
             lines + 1,
@@ -146,6 +150,7 @@ fn every_unparsable_part_is_an_error_with_its_line() {
             lines + 1,
             PemFault::NotX509,
         ),
+        (after(&format!("{end}\n")), lines + 1, PemFault::NoBegin),
         (
             after(&format!("{begin}\n{end}\n")),
             lines + 1,
