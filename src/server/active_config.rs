@@ -58,8 +58,8 @@ pub(crate) struct Watched {
 /// The result of reading the configuration again.
 #[derive(Debug)]
 pub(crate) enum BuildOutcome {
-    /// The files have not changed; the message for the user.
-    Unchanged(String),
+    /// The files have not changed: the message for the user, and what to watch, which may have new directories.
+    Unchanged(String, Vec<WatchedPath>),
     /// A gateway that can replace the current one.
     Changed(Box<BuiltConfig>),
     /// The current gateway stays.
@@ -138,7 +138,7 @@ impl ActiveConfig {
         let contents = NamedContents::read(&config);
         let unchanged = config.sources == self.config.sources && contents == self.contents;
         if unchanged && self.error.is_none() {
-            return BuildOutcome::Unchanged(UNCHANGED.to_owned());
+            return BuildOutcome::Unchanged(UNCHANGED.to_owned(), config.watched);
         }
         // The ACME settings of the startup are in use until a restart: the build reports hosts that they do not cover.
         let configured = std::mem::replace(&mut config.acme, self.startup.acme.clone());
@@ -168,6 +168,11 @@ impl ActiveConfig {
         self.loaded = SystemTime::now();
         self.error = None;
         &self.restart_keys
+    }
+
+    /// Replaces what to watch for the current configuration.
+    pub(crate) fn watch(&mut self, watched: Vec<WatchedPath>) {
+        self.config.watched = watched;
     }
 
     /// Returns whether the last configuration was rejected for this reason.

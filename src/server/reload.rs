@@ -85,8 +85,9 @@ impl Server {
                 reopen();
             }
             match active_config.read(&before, acme.as_deref()) {
-                BuildOutcome::Unchanged(_) if is_ordered => {
-                    BuildOutcome::Unchanged(reload_certificates(&before.certificates))
+                BuildOutcome::Unchanged(_, watched) if is_ordered => {
+                    let message = reload_certificates(&before.certificates);
+                    BuildOutcome::Unchanged(message, watched)
                 }
                 outcome => outcome,
             }
@@ -108,7 +109,10 @@ impl Server {
             BuildEvent::Finished(outcome, requests) => {
                 self.deferred = None;
                 let result = match outcome {
-                    BuildOutcome::Unchanged(message) => Ok(Reloaded::Unchanged(message)),
+                    BuildOutcome::Unchanged(message, watched) => {
+                        Arc::make_mut(&mut self.active_config).watch(watched);
+                        Ok(Reloaded::Unchanged(message))
+                    }
                     BuildOutcome::Changed(built) => self.apply(*built).map(Reloaded::Applied),
                     BuildOutcome::Rejected(rejected) => Err(rejected),
                 };
