@@ -154,23 +154,21 @@ async fn busy_files_next_to_the_configuration_do_not_delay_a_reload() {
             }
         })
     };
-    // The fastest of three: other tests use the processor, too.
-    let mut fastest = Duration::MAX;
-    for count in 2..5 {
-        sleep(Duration::from_millis(500)).await;
-        let names = ["a", "b", "c", "d"];
-        let routes: String = names[..count]
-            .iter()
-            .map(|name| route(name, backend))
-            .collect();
-        lockgate.write_config(&includes(&routes));
+    // The median: other tests use the processor, too.
+    let mut times = vec![];
+    for count in 2..=8 {
+        sleep(Duration::from_millis(300)).await;
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let routes = names[..count].iter().map(|name| route(name, backend));
+        lockgate.write_config(&includes(&routes.collect::<String>()));
         let written = Instant::now();
         until_routes(&lockgate, count).await;
-        fastest = fastest.min(written.elapsed());
+        times.push(written.elapsed());
     }
     stop.store(true, Ordering::Relaxed);
     busy.join().expect("it has only written files");
-    assert!(fastest < Duration::from_millis(1_500), "{fastest:?}");
+    times.sort();
+    assert!(times[3] < Duration::from_millis(800), "{times:?}");
 }
 
 #[tokio::test]
