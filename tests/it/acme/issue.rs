@@ -46,6 +46,17 @@ async fn three_hosts_are_issued_by_http_01() {
     three_hosts_at_once("http-01").await;
 }
 
+#[tokio::test]
+async fn host_is_issued_by_http_01_through_a_cleartext_listener() {
+    let fixture = AcmeFixture::new().await;
+    let config = fixture.config(&["a.test"], "challenge = \"http-01\"");
+    let cleartext = "http = []\ntrusted_proxies = [\"127.0.0.0/8\"]\ncleartext = [";
+    let config = config.replacen("http = [", cleartext, 1);
+    let lockgate = Lockgate::with_file(&config).start().await;
+    issued(&lockgate, "a.test").await;
+    session(&fixture, "a.test").await;
+}
+
 /// The programs that change DNS: Pebble's DNS server takes JSON.
 fn hook(fixture: &AcmeFixture) -> String {
     let url = fixture.pebble.management();
