@@ -4,10 +4,11 @@ use crate::{
     admin::auth::HostCheck,
     config::AdminAddress,
     fs::{NotPrivate, WRITABLE_BY_OTHERS, check_private},
+    net::listen,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
-    fs, io, net,
+    fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
@@ -51,11 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
 pub(crate) fn bind(address: &AdminAddress) -> io::Result<Option<AdminListener>> {
     match address {
         AdminAddress::Off => Ok(None),
-        AdminAddress::Tcp(address) => {
-            let listener = net::TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            Ok(Some(AdminListener::Tcp(TcpListener::from_std(listener)?)))
-        }
+        AdminAddress::Tcp(address) => Ok(Some(AdminListener::Tcp(listen::bind(*address)?))),
         AdminAddress::Unix(path) => {
             let (listener, file) = bind_unix(path)?;
             Ok(Some(AdminListener::Unix(
@@ -82,7 +79,7 @@ pub(crate) fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result
             Ok(AdminListener::Unix(UnixListener::from_std(listener)?, file))
         }
         AdminAddress::Tcp(_) | AdminAddress::Off => {
-            let listener = net::TcpListener::from(descriptor);
+            let listener = std::net::TcpListener::from(descriptor);
             listener.set_nonblocking(true)?;
             Ok(AdminListener::Tcp(TcpListener::from_std(listener)?))
         }

@@ -7,7 +7,7 @@ use crate::{
         files::read_files,
         output::{EX_USAGE, print},
     },
-    config::Config,
+    config::{Config, Diagnostics},
     gateway::Gateway,
 };
 use std::process::ExitCode;
@@ -20,7 +20,11 @@ pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
             let dev = config.tls.dev_ca.then(|| cert::peek(data.as_deref()));
             let dev = dev.transpose()?;
             let gateway = Gateway::build(&config, None, &cert::issuers(dev.as_ref()));
-            anyhow::Ok(gateway.map(|gateway| (gateway, warnings)))
+            anyhow::Ok(gateway.map(|gateway| {
+                let list = warnings.list.iter().cloned();
+                let list = list.chain(gateway.certificates.warnings()).collect();
+                (gateway, Diagnostics { list, ..warnings })
+            }))
         }
         Err(diagnostics) => Ok(Err(diagnostics)),
     })??;
@@ -29,9 +33,6 @@ pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
         Ok((gateway, warnings)) => {
             if !warnings.list.is_empty() {
                 eprintln!("{warnings}");
-            }
-            for (file, problem) in gateway.certificates.date_problems() {
-                eprintln!("warning: certificate {file}: {problem}");
             }
             let file = arguments.config.display();
             match gateway.router.rules().count() {

@@ -4,7 +4,7 @@
 //! servers do, and only Lockgate connects to it.
 
 use crate::{
-    cli::{args::DemoArgs, output::eprint, run},
+    cli::{args::DemoArgs, output::eprint, run, startup::Startup},
     config::{Config, HostPattern, ListenAddress, RunTarget},
     lifecycle::tasks::Tasks,
     proto::handshake,
@@ -40,6 +40,7 @@ type ChatRoom = broadcast::Sender<Utf8Bytes>;
 
 /// Serves `https://localhost:8443` until it receives a stop signal.
 pub(crate) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
+    let startup = Startup::begin()?;
     let backend = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .context("cannot listen on 127.0.0.1 for the backend of the demo")?;
@@ -60,6 +61,7 @@ pub(crate) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
     });
     arguments.overrides.apply(&mut config.server);
     run::serve(
+        startup,
         config,
         None,
         arguments.data.data.as_deref(),

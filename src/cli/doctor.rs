@@ -19,11 +19,11 @@ use crate::{
         dial::{self, DialAddress, DialError, DialOptions, DialedStream, SourceAddrs},
         dns::MAX_ENDPOINTS,
         happy_eyeballs::{AddressHistory, AttemptPermits},
-        pem,
+        listen, pem,
         resolver::{Resolver, search::RESOLUTION_DELAY},
     },
     observe::logging::ErrorChain,
-    tls::x509,
+    tls::{chain, x509},
     upstream::member,
 };
 use anyhow::Context;
@@ -180,19 +180,23 @@ fn certificates(config: &Config) -> Vec<Finding> {
     let files = config.tls.certificates.iter().map(|pair| &pair.value.cert);
     files
         .filter_map(|file| {
-            let der = pem::read_certificate(file).ok()?;
+            let chain = pem::read_certificates(file).ok()?;
+            let der = chain.first()?;
             let now = UnixTime::now();
             let file = file.display().to_string();
-            if let Some(problem) = x509::date_problem(&der, now) {
+            if let Some(problem) = x509::date_problem(der, now) {
                 return Some(Finding::new(FindingStatus::Fail, file, problem));
             }
-            let until = x509::cert_info(&der)?.not_after;
+            let until = x509::cert_info(der)?.not_after;
             let days = until.saturating_sub_unsigned(now.as_secs()) / DAY;
+            let seen = format!("valid until {}; days left: {days}", x509::date(until));
+            let warning = chain::warning(&chain, now);
             let state = match days {
                 ..RENEWAL_DAYS => FindingStatus::Warn,
+                _ if warning.is_some() => FindingStatus::Warn,
                 _ => FindingStatus::Ok,
             };
-            let seen = format!("valid until {}; days left: {days}", x509::date(until));
+            let seen = warning.map_or(seen.clone(), |warning| format!("{seen}; {warning}"));
             Some(Finding::new(state, file, seen))
         })
         .collect()
@@ -206,6 +210,7 @@ async fn check_network(config: &Config) -> Vec<Finding> {
         .await
         .is_ok();
     let listeners = server.https.iter().chain(&server.http);
+    let listeners = listeners.chain(&server.cleartext);
     let mut ports: Vec<SocketAddr> = listeners.map(|listen| listen.value.0).collect();
     ports.extend(server.metrics.as_ref().map(|metrics| metrics.value));
     if let AdminAddress::Tcp(address) = server.admin.value {
@@ -280,7 +285,7 @@ fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) ->
 /// address (`running`).
 fn port(address: SocketAddr, running: bool) -> Finding {
     let what = format!("port {address}");
-    match TcpListener::bind(address) {
+    match listen::bind(address) {
         Ok(_) => Finding::new(FindingStatus::Ok, what, "is free"),
         Err(error) if error.kind() == ErrorKind::AddrInUse && running => Finding::new(
             FindingStatus::Ok,

@@ -11,6 +11,7 @@ pub(crate) mod files;
 pub(crate) mod output;
 pub(crate) mod probe;
 pub(crate) mod run;
+pub(crate) mod startup;
 pub(crate) mod usage;
 
 use crate::{

@@ -4,15 +4,11 @@ use crate::{
     cli::{
         args::RunArgs,
         cert, client,
-        files::read_files,
         output::{EX_USAGE, eprint},
+        startup::{STOPPED, Startup},
     },
     config::{self, Acme, AdminAddress, Config, Diagnostics, Located, RunTarget, Secret},
     gateway::Gateway,
-    lifecycle::{
-        inherited::Inherited,
-        process::{Signal, Signals},
-    },
     observe::{access::AccessLog, logging},
     server::{
         Drained, Server,
@@ -28,10 +24,11 @@ use tracing::{info, warn};
 
 /// Serves the configuration given by flags or by a file.
 pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
+    let mut startup = Startup::begin()?;
     let data = arguments.data.data.clone();
     let (load, takeover) = (reloader(&arguments), arguments.takeover);
-    match read_files(move || configure(arguments))?? {
-        Ok(config) => serve(config, load, data.as_deref(), takeover, |_| Ok(())),
+    match startup.read(move || configure(arguments))?? {
+        Ok(config) => serve(startup, config, load, data.as_deref(), takeover, |_| Ok(())),
         Err(diagnostics) => {
             eprintln!("{diagnostics}");
             Ok(ExitCode::from(EX_USAGE))
@@ -42,17 +39,16 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
 /// Serves until a stop signal; with `takeover`, replaces the running process.
 /// `on_bound` is called inside the runtime once all listeners are bound.
 pub(crate) fn serve(
+    mut startup: Startup,
     config: Config,
     load: Option<ConfigLoader>,
     data: Option<&Path>,
     takeover: bool,
     on_bound: impl FnOnce(&Server) -> io::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    // This comes first: it changes the environment, which is safe only while there is a single thread.
-    let mut inherited = Inherited::from_systemd().context("LISTEN_FDS")?;
     let _log = logging::init(&config.server.log).context("cannot start the log")?;
     let data = data.map(Path::to_owned);
-    let (config, dev, contents, gateway) = read_files(move || {
+    let (config, dev, contents, gateway) = startup.read(move || {
         let dev = config.tls.dev_ca.then(|| cert::open(data.as_deref()));
         let dev = dev.transpose()?;
         // Before the build: a change in the meantime is then noticed by the first comparison.
@@ -70,8 +66,8 @@ pub(crate) fn serve(
     let (access, _access) = AccessLog::open(&config.server.access, config.server.log.format)
         .context("cannot open the access log")?;
     let runtime = runtime(&config).context("cannot start the runtime")?;
+    let (mut signals, mut inherited) = startup.finish();
     let drained = runtime.block_on(async {
-        let mut signals = Signals::install().context("cannot listen for signals")?;
         let prepared = async {
             if takeover {
                 let server = &config.server;
@@ -103,7 +99,7 @@ pub(crate) fn serve(
         };
         let (server, predecessor) = tokio::select! {
             biased;
-            () = stopped(&mut signals) => bail!("stopped by a signal before serving began"),
+            () = signals.stop() => bail!(STOPPED),
             prepared = prepared => prepared?,
         };
         anyhow::Ok(server.run(predecessor, async || signals.next().await).await)
@@ -159,11 +155,6 @@ fn runtime(config: &Config) -> io::Result<Runtime> {
         false => runtime::Builder::new_multi_thread(),
     };
     runtime.enable_all().build()
-}
-
-/// Waits for a stop signal.
-async fn stopped(signals: &mut Signals) {
-    while signals.next().await != Signal::Stop {}
 }
 
 /// A function that reads the configuration again in the same way as at startup.

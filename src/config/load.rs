@@ -11,6 +11,7 @@ use crate::{
             tls::{Acme, Tls},
         },
         values::address::Access,
+        watch::path::WatchedPath,
     },
     fs::{
         ReadError, deadline,
@@ -33,7 +34,7 @@ struct Loader<'a> {
     /// The canonical paths that were read: a file that includes itself, directly or indirectly, would never end.
     seen: HashSet<PathBuf>,
     /// The directories in which patterns are matched: a file added there may match.
-    folders: Vec<PathBuf>,
+    folders: Vec<WatchedPath>,
     search: PatternSearch,
     /// The number of bytes that may still be read.
     remaining: u64,
@@ -212,10 +213,13 @@ impl<'a> Loader<'a> {
         if !is_pattern(&include.value) {
             return self.read(&joined, include.at);
         }
-        self.folders.extend(joined.parent().map(Path::to_owned));
         match self.search.find(folder, &include.value) {
             Ok(matches) => {
-                for path in matches {
+                let folders = matches.folders.into_iter();
+                self.folders.extend(
+                    folders.map(|(folder, pattern)| WatchedPath::Entries { folder, pattern }),
+                );
+                for path in matches.paths {
                     if self.sources.len() >= MAX_FILES || self.remaining == 0 {
                         // Reported once, and not for every other match.
                         return self.read(&path, include.at);
@@ -229,7 +233,6 @@ impl<'a> Loader<'a> {
             }
             Err(error) => {
                 let hint = match error {
-                    PatternError::Syntax(_) => "write it as \"conf.d/*.toml\"",
                     PatternError::TooManyEntries | PatternError::TooDeep => {
                         "begin it with the folder that has the files: \"conf.d/*.toml\""
                     }
@@ -308,7 +311,7 @@ impl<'a> Loader<'a> {
             pools: whole.pools,
             routes: whole.routes,
             watched: {
-                let files = self.sources.iter().map(|source| source.path.clone());
+                let files = self.sources.iter().map(|source| source.path.clone().into());
                 files.chain(std::mem::take(&mut self.folders)).collect()
             },
             sources: self.sources.clone().into(),

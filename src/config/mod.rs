@@ -13,7 +13,8 @@ pub(crate) mod schema;
 pub(crate) mod values;
 pub(crate) mod watch;
 
-pub(crate) use diagnostic::{Diagnostic, Diagnostics, Located, Location};
+pub(crate) use check::proxy_variable::ignored_proxy_variable;
+pub(crate) use diagnostic::{Diagnostic, Diagnostics, Located, Location, Source};
 pub(crate) use reference::{reference, schema};
 pub(crate) use run_target::RunTarget;
 pub(crate) use schema::{
@@ -36,7 +37,7 @@ pub(crate) use values::{
     selector::{HashKey, TokenSource},
     units::{DurationValue, Rebalance},
 };
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Watch, path::WatchedPath};
 
 #[cfg(test)]
 mod tests;

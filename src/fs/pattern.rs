@@ -1,8 +1,9 @@
 //! Finds the files that a pattern such as `conf.d/*.toml` matches. The number of visited entries is limited, because
-//! `/**/x` would otherwise visit every file of the machine.
+//! `/**/x` would otherwise visit every file of the machine. The patterns are those of glob(3), and `**`.
 
-use crate::fs::deadline;
-use glob::Pattern;
+pub(crate) mod name;
+
+use crate::fs::{deadline, pattern::name::NamePattern};
 use std::{
     fs::{self, DirEntry},
     os::unix::fs::MetadataExt,
@@ -19,8 +20,6 @@ pub(crate) struct PatternSearch {
 /// Why the files of a pattern cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PatternError {
-    #[error("is not a pattern: {0}")]
-    Syntax(#[from] glob::PatternError),
     #[error("visits more than {MAX_ENTRIES} files and folders")]
     TooManyEntries,
     #[error("visits more than {MAX_DEPTH} levels of folders")]
@@ -32,15 +31,24 @@ pub(crate) enum PatternError {
 enum Step<'a> {
     /// A name, `.` or `..`.
     Name(&'a str),
-    Wildcard(Pattern),
+    Wildcard(&'a str, NamePattern),
     /// `**`: any number of folders.
     Recursive,
 }
 
-/// The matches of one pattern.
+/// The files that match a pattern.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    /// In the order of their names.
+    pub(crate) paths: Vec<PathBuf>,
+    /// The folders that were searched, each with the pattern for the names in it: a new name may add a match.
+    pub(crate) folders: Vec<(PathBuf, String)>,
+}
+
+/// The search for the matches of one pattern.
 struct Walk<'a> {
     search: &'a mut PatternSearch,
-    found: Vec<PathBuf>,
+    found: Matches,
     /// The folders from the start to the current one: a link to one of them is not followed, because it has no end.
     ancestors: Vec<(u64, u64)>,
 }
@@ -54,23 +62,20 @@ impl PatternSearch {
         }
     }
 
-    /// Returns the paths that match `pattern`, in the order of their names. A relative pattern begins at `folder`,
-    /// whose own name is not a pattern. Folders that cannot be read are skipped.
+    /// Returns the paths that match `pattern`. A relative pattern begins at `folder`, whose own name is not a pattern.
+    /// Folders that cannot be read are skipped. `**` finds no hidden folders.
     ///
     /// # Errors
-    /// Fails if `pattern` is invalid, or if it visits too many entries.
-    pub(crate) fn find(
-        &mut self,
-        folder: &Path,
-        pattern: &str,
-    ) -> Result<Vec<PathBuf>, PatternError> {
-        Pattern::new(pattern)?;
+    /// Fails if `pattern` visits too many entries.
+    pub(crate) fn find(&mut self, folder: &Path, pattern: &str) -> Result<Matches, PatternError> {
         let mut steps: Vec<Step<'_>> = Vec::new();
         for name in pattern.split('/').filter(|name| !name.is_empty()) {
             match name {
                 "**" if matches!(steps.last(), Some(Step::Recursive)) => {}
                 "**" => steps.push(Step::Recursive),
-                name if is_pattern(name) => steps.push(Step::Wildcard(Pattern::new(name)?)),
+                name if is_pattern(name) => {
+                    steps.push(Step::Wildcard(name, NamePattern::new(name)))
+                }
                 name => steps.push(Step::Name(name)),
             }
         }
@@ -84,7 +89,7 @@ impl PatternSearch {
         };
         let mut walk = Walk {
             search: self,
-            found: Vec::new(),
+            found: Matches::default(),
             ancestors: Vec::new(),
         };
         walk.visit(start, &steps)?;
@@ -97,19 +102,24 @@ impl PatternSearch {
 impl Walk<'_> {
     fn visit(&mut self, at: &Path, steps: &[Step<'_>]) -> Result<(), PatternError> {
         let Some((step, rest)) = steps.split_first() else {
-            self.found.push(at.to_owned());
+            self.found.paths.push(at.to_owned());
             return Ok(());
         };
         match step {
             Step::Name(name) => {
                 let next = join(at, name.as_ref());
                 match rest.is_empty() {
-                    true if fs::symlink_metadata(&next).is_ok() => self.found.push(next),
-                    true => {}
+                    true => {
+                        self.record(at, name);
+                        if fs::symlink_metadata(&next).is_ok() {
+                            self.found.paths.push(next);
+                        }
+                    }
                     false => self.visit(&next, rest)?,
                 }
             }
-            Step::Wildcard(pattern) => {
+            Step::Wildcard(text, pattern) => {
+                self.record(at, text);
                 for entry in self.entries(at)? {
                     let name = entry.file_name();
                     if !pattern.matches(&name.to_string_lossy()) {
@@ -117,7 +127,7 @@ impl Walk<'_> {
                     }
                     let next = join(at, &name);
                     match rest.is_empty() {
-                        true => self.found.push(next),
+                        true => self.found.paths.push(next),
                         false if next.is_dir() => self.visit(&next, rest)?,
                         false => {}
                     }
@@ -137,8 +147,9 @@ impl Walk<'_> {
                 }
                 self.ancestors.push(identity);
                 for entry in self.entries(at)? {
-                    let next = join(at, &entry.file_name());
-                    if next.is_dir() {
+                    let name = entry.file_name();
+                    let next = join(at, &name);
+                    if !name.as_encoded_bytes().starts_with(b".") && next.is_dir() {
                         self.visit(&next, steps)?;
                     }
                 }
@@ -146,6 +157,13 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    fn record(&mut self, folder: &Path, pattern: &str) {
+        if self.found.folders.len() < MAX_FOLDERS {
+            let folder = folder.to_owned();
+            self.found.folders.push((folder, pattern.to_owned()));
+        }
     }
 
     /// Returns the entries of a folder in the order of their names.
@@ -185,6 +203,9 @@ fn join(at: &Path, name: &std::ffi::OsStr) -> PathBuf {
 /// Ten times the number of files that a configuration may include.
 const MAX_ENTRIES: usize = 10_000;
 
+/// More folders than configurations are spread over. In further ones, new files are only found with the next reload.
+const MAX_FOLDERS: usize = 256;
+
 /// More levels than a folder of configuration files has.
 const MAX_DEPTH: usize = 16;
 
@@ -215,7 +236,8 @@ mod tests {
     fn matches_are_sorted_and_relative_to_the_folder() {
         let folder = scene();
         for (pattern, expected) in [
-            ("*.toml", &[".hidden.toml", "a.toml", "b.toml"][..]),
+            ("*.toml", &["a.toml", "b.toml"][..]),
+            (".*.toml", &[".hidden.toml"]),
             ("[ab].toml", &["a.toml", "b.toml"]),
             ("?/*.toml", &["d/c.toml"]),
             ("d/e/../*.toml", &["d/e/../c.toml"]),
@@ -225,13 +247,14 @@ mod tests {
             ("none/*.toml", &[]),
             ("*/none", &[]),
         ] {
-            let found = PatternSearch::new().find(folder.path(), pattern).unwrap();
+            let found = PatternSearch::new().find(folder.path(), pattern);
+            let found = found.unwrap().paths;
             let expected: Vec<_> = expected.iter().map(|it| folder.path().join(it)).collect();
             assert_eq!(found, expected, "{pattern}");
         }
         let absolute = format!("{}/?.toml", folder.path().display());
         let found = PatternSearch::new().find(Path::new("elsewhere"), &absolute);
-        assert_eq!(found.unwrap().len(), 2);
+        assert_eq!(found.unwrap().paths.len(), 2);
     }
 
     #[test]
@@ -241,7 +264,7 @@ mod tests {
         fs::create_dir(&inner).unwrap();
         fs::write(inner.join("b.toml"), "").unwrap();
         let found = PatternSearch::new().find(&inner, "*.toml").unwrap();
-        assert_eq!(found, [inner.join("b.toml")]);
+        assert_eq!(found.paths, [inner.join("b.toml")]);
     }
 
     #[test]
@@ -251,6 +274,7 @@ mod tests {
         let found = PatternSearch::new()
             .find(folder.path(), "**/x.txt")
             .unwrap();
+        let found = found.paths;
         assert!(found.contains(&folder.path().join("x.txt")), "{found:?}");
         assert!(found.len() <= 2, "{found:?}");
     }
@@ -278,7 +302,5 @@ mod tests {
             matches!(error, Err(PatternError::TooManyEntries)),
             "{error:?}"
         );
-        let error = PatternSearch::new().find(folder.path(), "a**b");
-        assert!(matches!(error, Err(PatternError::Syntax(_))), "{error:?}");
     }
 }

@@ -77,9 +77,12 @@ impl Gateway {
             value: host.clone(),
             at,
         };
+        // Proxies that terminate TLS have the certificates, and there may be no other listener.
+        let has_tls = !config.server.https.is_empty() || config.server.cleartext.is_empty();
         let hosts: Vec<Located<HostPattern>> = config
             .routes
             .iter()
+            .filter(|_| has_tls)
             .flat_map(|route| route.hosts.iter().map(|host| located(route.at, host)))
             .collect();
         let acme = acme::acme_names(config);

@@ -80,6 +80,7 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, address: IpAddr) -> Ex
         address,
         port: 0,
         local: ([0; 4], 0).into(),
+        is_cleartext: false,
         client_auth_requested: validate::validate(request).is_ok_and(requires_cert),
         client_cert: None,
     };

@@ -7,6 +7,7 @@
 pub(crate) mod backend_connector;
 pub(crate) mod backend_handshake;
 pub(crate) mod body;
+pub(crate) mod challenge;
 pub(crate) mod client;
 pub(crate) mod client_table;
 pub(crate) mod context;

@@ -17,6 +17,8 @@ pub(crate) struct Peer {
     pub port: u16,
     /// The local address of the connection.
     pub local: SocketAddr,
+    /// The connection is that of a trusted proxy, in clear text (`server.cleartext`).
+    pub is_cleartext: bool,
     /// Whether a client certificate was requested.
     pub client_auth_requested: bool,
     /// The certificate that the client presented.

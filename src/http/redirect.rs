@@ -3,6 +3,7 @@
 use crate::{
     http::{
         body::{Body, text},
+        challenge::http01_response,
         context::Context,
         refusal::{Refusal, RefusalReason},
         request::AccessRecord,
@@ -11,6 +12,7 @@ use crate::{
         validate,
     },
     net::socket::Socket,
+    proto::forwarded,
 };
 use ::http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use std::{net::IpAddr, sync::Arc};
@@ -47,22 +49,6 @@ pub(crate) async fn serve_redirect(
     .await;
 }
 
-/// Returns the response to an HTTP-01 challenge (RFC 8555 §8.3) if one with this token is pending.
-fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
-    let token = path.strip_prefix("/.well-known/acme-challenge/")?;
-    let key_authorization = context
-        .live
-        .snapshot()
-        .tls
-        .issued
-        .key_authorization(token)?;
-    context.metrics.count_challenge();
-    let mut response = Response::new(text(key_authorization));
-    let kind = HeaderValue::from_static("application/octet-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Some(response)
-}
-
 /// The local address of the clear-text connection, and the https port.
 #[derive(Clone, Copy)]
 struct Ports {
@@ -73,6 +59,11 @@ struct Ports {
 /// Redirects with 308, so that the method and the body stay the same (RFC 9110 §15.4.9).
 fn redirect(parts: &Parts, ports: Ports) -> Result<Response<Body>, Refusal> {
     let validated = validate::validate(parts)?;
+    // The client would follow the redirect to the same proxy, which would send the request here again. It counts from
+    // any peer, because a proxy that causes this is often not in `server.trusted_proxies`.
+    if let Some("https" | "wss") = forwarded::proto(&parts.headers, true) {
+        return Err(Refusal::bad(RefusalReason::ForwardedProto, MARKED_HTTPS));
+    }
     let host = match &*validated.authority.host {
         v6 if v6.contains(':') => format!("[{v6}]"),
         name => name.to_owned(),
@@ -98,3 +89,6 @@ fn redirect(parts: &Parts, ports: Ports) -> Result<Response<Body>, Refusal> {
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
+
+const MARKED_HTTPS: &str = "a proxy has marked this request as https (X-Forwarded-Proto), so a redirect to https would not \
+    end: this listener (server.http) only redirects, and requests of such a proxy belong to a listener of server.cleartext";

@@ -54,6 +54,8 @@ pub(crate) enum RefusalReason {
     DescriptorsShare,
     /// The route is draining.
     Draining,
+    /// A redirect to https would not end, because a proxy has marked the request as https (`server.cleartext`).
+    ForwardedProto,
     /// An internal error: the upgraded stream has an unexpected type.
     ForeignStream,
     /// The backend did not complete the handshake in time (`session.handshake_timeout`).
@@ -278,6 +280,7 @@ impl RefusalReason {
             RefusalReason::Descriptors => "descriptors",
             RefusalReason::DescriptorsShare => "descriptors-share",
             RefusalReason::Draining => "draining",
+            RefusalReason::ForwardedProto => "forwarded-proto",
             RefusalReason::ForeignStream => "foreign-stream",
             RefusalReason::HandshakeTimeout => "handshake-timeout",
             RefusalReason::HeaderLine => "header-line",

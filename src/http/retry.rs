@@ -273,6 +273,7 @@ mod tests {
             address: client,
             port: 0,
             local: ([0; 4], 0).into(),
+            is_cleartext: false,
             client_auth_requested: false,
             client_cert: None,
         };

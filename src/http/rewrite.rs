@@ -150,10 +150,16 @@ fn rebuild(
     }
 
     let proto = match validated.offer {
+        // Without a report of its proxy, only the connection itself is known.
+        _ if rc.peer.is_cleartext => "http",
         Some(_) => route.expectations.websocket_proto,
         None => "https",
     };
     let proto = forwarded::proto(incoming, trusted).unwrap_or(proto);
+    let scheme = match proto {
+        "http" | "ws" if rc.peer.is_cleartext => "http",
+        _ => "https",
+    };
     let chain = forwarded::x_forwarded_for(incoming, peer, |address| gateway.trusts(address));
     let host = incoming.get(X_FORWARDED_HOST).filter(|_| trusted).cloned();
     headers.insert(X_FORWARDED_FOR, chain.try_into()?);
@@ -164,7 +170,7 @@ fn rebuild(
     );
     headers.insert(
         header::FORWARDED,
-        forwarded::forwarded_element(rc.client, validated.host, "https").try_into()?,
+        forwarded::forwarded_element(rc.client, validated.host, scheme).try_into()?,
     );
     headers.insert(X_REAL_IP, rc.client.to_string().try_into()?);
     if let (Some((prefix, _)), Some(name)) = (stripped, route.expectations.prefix_header) {

@@ -48,6 +48,22 @@ pub(crate) async fn serve(
     }
 }
 
+/// Does the same for a connection from a trusted proxy that has terminated TLS. It is HTTP/1.1.
+pub(crate) async fn serve_cleartext(
+    context: Arc<Context>,
+    stream: Socket,
+    peer: Peer,
+    guard: ConnectionGuard,
+) {
+    let parts = StreamParts { io: stream, guard };
+    let client = peer.address;
+    let answer = {
+        let context = context.clone();
+        move |request, in_flight| service::answer(context.clone(), peer.clone(), in_flight, request)
+    };
+    drive(&context, parts, client, answer).await;
+}
+
 /// Runs hyper's HTTP/1.1 over a stream. hyper itself answers a head above the limits with 431 or 400.
 pub(crate) async fn drive<S, F>(
     context: &Context,

@@ -9,6 +9,7 @@ use crate::{
     guard::Denial,
     http::{
         body::Body,
+        challenge::http01_response,
         client_table::{ClientLimit, ClientLimits, ClientPermit, ClientUse},
         context::Context,
         forward::forward,
@@ -50,6 +51,11 @@ async fn respond(
     parts: &Parts,
     body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
+    if rc.peer.is_cleartext
+        && let Some(response) = http01_response(context, parts.uri.path())
+    {
+        return Ok(response);
+    }
     let (validated, route, outbound) = admit(rc, parts)?;
     let path = &validated.path;
     rc.client_permit = Some(client_permit(context, rc, validated.offer.is_some())?);
@@ -146,6 +152,13 @@ fn authorize(
     parts: &Parts,
     validated: &ValidatedRequest<'_>,
 ) -> Result<(), Refusal> {
+    if route.client_cert != ClientCert::Off && rc.peer.is_cleartext {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            RefusalReason::ClientCert,
+            "this route uses client certificates (client_cert), which only the TLS listeners verify (server.https)",
+        ));
+    }
     if route.client_cert == ClientCert::Require && rc.peer.client_cert.is_none() {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,

@@ -5,7 +5,7 @@ use crate::{
         client_table::ClientPermit,
         context::Context,
         h2::H2Stream,
-        timeouts::{ClientStream, ConnectionGuard, InFlight, StreamParts},
+        timeouts::{ClientStream, ConnectionGuard, InFlight, StreamParts, TimeoutStream},
     },
     net::{
         socket::{BackendStream, Socket},
@@ -57,6 +57,8 @@ pub(crate) struct PendingSession {
 enum ClientLeg {
     /// The whole connection: its stream, its permits, and the bytes read after the request.
     Connection(Box<ServerStream<Socket>>, ConnectionGuard, Bytes),
+    /// The same, in clear text from a trusted proxy.
+    Cleartext(Socket, ConnectionGuard, Bytes),
     /// A stream of an HTTP/2 connection.
     Stream(H2Stream),
     /// The client has disconnected, or has not accepted the response in time.
@@ -78,6 +80,9 @@ impl PendingSession {
         let connection_permit = self.connection_permit.take();
         match client {
             ClientLeg::Connection(client, guard, early) => {
+                self.spawn(context, client, early, guard);
+            }
+            ClientLeg::Cleartext(client, guard, early) => {
                 self.spawn(context, client, early, guard);
             }
             ClientLeg::Stream(client) => {
@@ -173,10 +178,17 @@ async fn client_leg(client: Option<OnUpgrade>) -> ClientLeg {
     let Ok(Ok(upgraded)) = timeout(UPGRADE_TIMEOUT, client).await else {
         return ClientLeg::Gone;
     };
-    match upgraded.downcast::<TokioIo<ClientStream>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<ClientStream>>() {
         Ok(raw) => {
             let StreamParts { io, guard } = raw.io.into_inner().parts;
-            ClientLeg::Connection(io, guard, raw.read_buf)
+            return ClientLeg::Connection(io, guard, raw.read_buf);
+        }
+        Err(upgraded) => upgraded,
+    };
+    match upgraded.downcast::<TokioIo<TimeoutStream<Socket>>>() {
+        Ok(raw) => {
+            let StreamParts { io, guard } = raw.io.into_inner().parts;
+            ClientLeg::Cleartext(io, guard, raw.read_buf)
         }
         Err(stream) => ClientLeg::Stream(H2Stream::new(stream)),
     }

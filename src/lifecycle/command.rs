@@ -270,6 +270,8 @@ pub struct CertificateStatus {
     /// The error of the last ACME order, as reported by the CA; or the error in the files, because of which the
     /// previous certificate is still in use.
     pub error: Option<String>,
+    /// Why clients may reject the certificate although it is in use, with the remedy.
+    pub warning: Option<String>,
 }
 
 // === impl ReloadReport ===

@@ -47,6 +47,14 @@ impl Signals {
         })
     }
 
+    /// Waits for SIGTERM or SIGINT. The other signals stay pending.
+    pub(crate) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {

@@ -53,7 +53,7 @@ enum AcceptError {
     DescriptorShare,
     #[error("memory is scarce, and this address may use more than a tenth of it")]
     MemoryShare,
-    #[error("a PROXY header from {0}, which is not among server.trusted_proxies")]
+    #[error("the connection is from {0}, which is not among server.trusted_proxies")]
     UntrustedProxy(IpAddr),
     #[error("bad PROXY header")]
     Proxy(#[from] BadProxyHeader),
@@ -94,6 +94,7 @@ impl ConnectionHandler {
                     address: client.ip(),
                     port: client.port(),
                     local,
+                    is_cleartext: false,
                     client_auth_requested: accepted.client_ca_set.is_some(),
                     client_cert: accepted
                         .certificate
@@ -112,7 +113,7 @@ impl ConnectionHandler {
         }
     }
 
-    /// Serves one connection of a clear-text listener.
+    /// Serves one connection of a clear-text listener that redirects.
     pub(crate) async fn serve_plain(
         self: Arc<Self>,
         mut tcp: TcpStream,
@@ -142,6 +143,44 @@ impl ConnectionHandler {
                     guard,
                 )
                 .await;
+            }
+            Err(error) => self.reject(from, &error),
+        }
+    }
+
+    /// Serves one connection of a clear-text listener for proxies that terminate TLS: only trusted ones may connect.
+    pub(crate) async fn serve_cleartext(
+        self: Arc<Self>,
+        mut tcp: TcpStream,
+        from: SocketAddr,
+        permit: ConnectionPermit,
+    ) {
+        let gateway = self.http.live.snapshot();
+        let result = timeout(gateway.limits.tls_handshake.0, async {
+            let proxy = from.ip().to_canonical();
+            if !gateway.trusts(proxy) {
+                return Err(AcceptError::UntrustedProxy(proxy));
+            }
+            let client = self.client_addr(&gateway, &mut tcp, from).await?;
+            let per_ip = self.per_ip_permit(&gateway, client.ip())?;
+            Ok((client, tcp.local_addr()?, per_ip))
+        })
+        .await
+        .unwrap_or(Err(AcceptError::Deadline));
+        drop(gateway);
+        match result {
+            Ok((client, local, per_ip)) => {
+                let peer = Peer {
+                    address: client.ip(),
+                    port: client.port(),
+                    local,
+                    is_cleartext: true,
+                    client_auth_requested: false,
+                    client_cert: None,
+                };
+                let guard = Box::new((permit, per_ip));
+                let (http, stream) = (self.http.clone(), Socket::new(tcp));
+                Box::pin(server::serve_cleartext(http, stream, peer, guard)).await;
             }
             Err(error) => self.reject(from, &error),
         }

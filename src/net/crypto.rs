@@ -28,4 +28,16 @@ mod tests {
         assert_eq!(installed.kx_groups[0].name(), NamedGroup::X25519MLKEM768);
         assert_eq!(provider().kx_groups[0].name(), NamedGroup::X25519MLKEM768);
     }
+
+    #[test]
+    fn documented_suites_and_groups_are_those_of_the_provider() {
+        let page = include_str!("../../docs/tls.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let documented: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+        let suites = provider().cipher_suites.clone();
+        let suites = suites.iter().map(|suite| format!("{:?}", suite.suite()));
+        let groups = provider().kx_groups.clone();
+        let groups = groups.iter().map(|group| format!("{:?}", group.name()));
+        assert_eq!(documented, suites.chain(groups).collect::<Vec<_>>());
+    }
 }

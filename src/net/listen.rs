@@ -11,14 +11,17 @@ use tokio::net::TcpListener;
 /// Binds `address` and listens. `[::]` accepts IPv4, too; if IPv6 is disabled, `0.0.0.0` is bound instead.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match listen(address) {
-        Err(error)
-            if is_any_v6(address)
-                && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) =>
-        {
+        Err(error) if is_without_ipv6(address, &error) => {
             listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
         }
         bound => bound,
     }
+}
+
+/// Returns whether `address` is `[::]`, and the error is that of a machine where IPv6 is off.
+pub(crate) fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    let is_off = |off: Errno| error.raw_os_error() == Some(off.raw_os_error());
+    is_any_v6(address) && IPV6_OFF.into_iter().any(is_off)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -37,6 +40,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 fn is_any_v6(address: SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
 }
+
+/// The errors of the unspecified address where IPv6 is off: by a boot option or a filter, and by sysctl.
+const IPV6_OFF: [Errno; 2] = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
 
 /// Connections that the kernel completes before they are accepted; it limits the number to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

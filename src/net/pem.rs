@@ -2,21 +2,25 @@
 //!
 //! [`load_chain`], [`load_key`] and [`load_certificates`] read the files of a TLS server, of limited size, and explain
 //! an error with a hint ([`FileError`]). The `read_…` functions read the files of a TLS client and return the parser's
-//! error, and the `parse_…` functions do the same with text. Whether a certificate is valid, is that of a CA or
-//! belongs to a key is checked by the caller.
+//! error, and the `parse_…` functions do the same with text. Any part of a file that does not parse is an error, also
+//! behind the wanted section ([`section`]). Whether a certificate is valid, is that of a CA or belongs to a key is
+//! checked by the caller.
 
-use crate::fs::{self, ReadError};
+pub(crate) mod section;
+
+use crate::{
+    fs::{self, ReadError},
+    net::pem::section::{BadPem, PemFault, sections},
+};
 use rustls::{
     RootCertStore,
-    pki_types::{
-        CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
-        pem::{self, PemObject},
-    },
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
 };
 use std::{
     path::Path,
     sync::{Arc, LazyLock},
 };
+use tracing::warn;
 
 /// An error of a file, with a hint.
 #[derive(Debug)]
@@ -33,7 +37,10 @@ pub enum PemError {
     Read(#[from] ReadError),
     /// The content is not the expected PEM.
     #[error(transparent)]
-    Parse(#[from] pem::Error),
+    Parse(#[from] BadPem),
+    /// The content has no such section.
+    #[error("no {0} in it")]
+    None(&'static str),
 }
 
 /// Reads a certificate chain: one certificate or more.
@@ -71,8 +78,8 @@ pub(crate) fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError>
         ));
     }
     match parse_key(&bytes) {
-        Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) => Err(FileError::new(
+        Ok(Some(key)) => Ok(key),
+        Ok(None) => Err(FileError::new(
             format!("no private key in {shown}"),
             match PemContent::of(&bytes) {
                 PemContent::Der => {
@@ -104,21 +111,18 @@ pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
     Ok(parse_certificates(&read_file(path)?)?)
 }
 
-/// Reads the first certificate of a file.
-pub(crate) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, PemError> {
-    Ok(parse_certificate(&read_file(path)?)?)
-}
-
 /// Reads a private key.
 pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
-    Ok(parse_key(&read_file(path)?)?)
+    parse_key(&read_file(path)?)?.ok_or(PemError::None("private key"))
 }
 
-/// Reads trust roots. An unusable certificate is skipped, so that the store may be empty.
+/// Reads trust roots. A certificate that cannot be a root is skipped with a warning, so that the store may be empty.
 pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(path)? {
-        let _ = roots.add(certificate);
+        if let Err(error) = roots.add(certificate) {
+            warn!(file = %path.display(), %error, "skipped a CA certificate that cannot be used");
+        }
     }
     Ok(roots)
 }
@@ -133,23 +137,34 @@ pub(crate) fn public_roots() -> Arc<RootCertStore> {
 }
 
 /// Parses all certificates of a text, which may have none.
-pub(crate) fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
-    CertificateDer::pem_slice_iter(pem).collect()
+pub(crate) fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadPem> {
+    all(pem)
 }
 
 /// Parses the first certificate of a text.
-pub(crate) fn parse_certificate(pem: &[u8]) -> Result<CertificateDer<'static>, pem::Error> {
-    CertificateDer::from_pem_slice(pem)
+pub(crate) fn parse_certificate(pem: &[u8]) -> Result<Option<CertificateDer<'static>>, BadPem> {
+    first(pem)
 }
 
 /// Parses the first private key of a text, in any format.
-pub(crate) fn parse_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, pem::Error> {
-    PrivateKeyDer::from_pem_slice(pem)
+pub(crate) fn parse_key(pem: &[u8]) -> Result<Option<PrivateKeyDer<'static>>, BadPem> {
+    first(pem)
 }
 
 /// Parses the first private key in PKCS #8.
-pub(crate) fn parse_pkcs8_key(pem: &[u8]) -> Result<PrivatePkcs8KeyDer<'static>, pem::Error> {
-    PrivatePkcs8KeyDer::from_pem_slice(pem)
+pub(crate) fn parse_pkcs8_key(pem: &[u8]) -> Result<Option<PrivatePkcs8KeyDer<'static>>, BadPem> {
+    first(pem)
+}
+
+fn all<T: PemObject>(pem: &[u8]) -> Result<Vec<T>, BadPem> {
+    let sections = sections(pem)?.into_iter();
+    Ok(sections
+        .filter_map(|section| T::from_pem(section.kind?, section.der))
+        .collect())
+}
+
+fn first<T: PemObject>(pem: &[u8]) -> Result<Option<T>, BadPem> {
+    Ok(all(pem)?.into_iter().next())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
@@ -191,11 +206,30 @@ impl FileError {
         }
     }
 
-    fn damaged(path: &Path, error: &pem::Error) -> FileError {
-        FileError::new(
-            format!("{} is damaged: {error}", path.display()),
-            "copy it again, whole, with its BEGIN and END lines",
-        )
+    fn damaged(path: &Path, error: &BadPem) -> FileError {
+        let (path, line) = (path.display(), error.line);
+        match &error.fault {
+            PemFault::NotX509 => FileError::new(
+                format!("the certificate in line {line} of {path} cannot be used: it is not X.509"),
+                "it must be X.509 version 3, and not damaged: copy it again",
+            ),
+            PemFault::Glued => FileError::new(
+                format!("{path} is damaged in {error}"),
+                "put a line break between them: a file without one at its end was joined with another by `cat`",
+            ),
+            PemFault::UnknownLabel(label) if label == "TRUSTED CERTIFICATE" => FileError::new(
+                format!("{path} is damaged in {error}"),
+                "convert it: openssl x509 -in FILE -out cert.pem",
+            ),
+            PemFault::UnknownLabel(label) if label == "PKCS7" || label == "CMS" => FileError::new(
+                format!("{path} is damaged in {error}"),
+                "convert it: openssl pkcs7 -in FILE -print_certs -out cert.pem",
+            ),
+            _ => FileError::new(
+                format!("{path} is damaged in {error}"),
+                "copy it again, whole, with its BEGIN and END lines",
+            ),
+        }
     }
 }
 

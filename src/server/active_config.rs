@@ -1,7 +1,7 @@
 //! The current configuration, how it is read again, and which changed keys require a restart.
 
 use crate::{
-    config::{Config, Diagnostics},
+    config::{Config, Diagnostics, WatchedPath},
     fs::{self, deadline::DeadlineExceeded},
     gateway::Gateway,
     lifecycle::command::ConfigStatus,
@@ -13,13 +13,7 @@ use crate::{
         dev::DevCa,
     },
 };
-use std::{
-    collections::BTreeSet,
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 use tokio::task::JoinError;
 
 /// The source from which a configuration is read again.
@@ -52,13 +46,13 @@ pub(crate) struct ActiveConfig {
     /// The contents of the files that the configuration names.
     contents: NamedContents,
     /// Files of the rejected configuration.
-    rejected_files: Vec<PathBuf>,
+    rejected_files: Vec<WatchedPath>,
 }
 
 /// What the watch over the configuration depends on; it starts again when this changes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Watched {
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) files: Vec<WatchedPath>,
     /// The error of the last rejected configuration. A watch reports differences from the files as it has read them: it
     /// must have read the rejected ones to report that the previous ones are back.
     error: Option<String>,
@@ -67,8 +61,8 @@ pub(crate) struct Watched {
 /// The result of reading the configuration again.
 #[derive(Debug)]
 pub(crate) enum BuildOutcome {
-    /// The files have not changed; the message for the user.
-    Unchanged(String),
+    /// The files have not changed: the message for the user, and what to watch, which may have new directories.
+    Unchanged(String, Vec<WatchedPath>),
     /// A gateway that can replace the current one.
     Changed(Box<BuiltConfig>),
     /// The current gateway stays.
@@ -90,7 +84,7 @@ pub(crate) struct BuiltConfig {
 pub(crate) struct RejectedConfig {
     pub(crate) error: ConfigError,
     /// The files that contain the errors.
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) files: Vec<WatchedPath>,
 }
 
 /// Why a configuration cannot be applied.
@@ -136,8 +130,9 @@ impl ActiveConfig {
         let files = match self.source.load {
             Some(_) => {
                 let files = self.config.watched.iter().chain(&self.rejected_files);
-                let files: BTreeSet<&PathBuf> = files.chain(named_files(&self.config)).collect();
-                files.into_iter().cloned().collect()
+                let named = named_files(&self.config).cloned().map(WatchedPath::from);
+                let files: BTreeSet<WatchedPath> = files.cloned().chain(named).collect();
+                files.into_iter().collect()
             }
             None => Vec::new(),
         };
@@ -157,7 +152,7 @@ impl ActiveConfig {
         let contents = NamedContents::read(&config);
         let unchanged = config.sources == self.config.sources && contents == self.contents;
         if unchanged && self.error.is_none() {
-            return BuildOutcome::Unchanged(UNCHANGED.to_owned());
+            return BuildOutcome::Unchanged(UNCHANGED.to_owned(), config.watched);
         }
         // The ACME settings of the startup are in use until a restart: the build reports hosts that they do not cover.
         let configured = std::mem::replace(&mut config.acme, self.startup.acme.clone());
@@ -189,18 +184,23 @@ impl ActiveConfig {
         &self.restart_keys
     }
 
+    /// Replaces what to watch for the current configuration.
+    pub(crate) fn watch(&mut self, watched: Vec<WatchedPath>) {
+        self.config.watched = watched;
+    }
+
     /// Returns whether the last configuration was rejected for this reason.
     pub(crate) fn has_error(&self, error: &ConfigError) -> bool {
         self.error == Some(ErrorChain(error).to_string())
     }
 
     /// Returns the files of the last rejected configuration.
-    pub(crate) fn rejected_files(&self) -> &[PathBuf] {
+    pub(crate) fn rejected_files(&self) -> &[WatchedPath] {
         &self.rejected_files
     }
 
     /// Records that the last configuration that was read was rejected.
-    pub(crate) fn reject(&mut self, error: &ConfigError, files: Vec<PathBuf>) {
+    pub(crate) fn reject(&mut self, error: &ConfigError, files: Vec<WatchedPath>) {
         self.error = Some(ErrorChain(error).to_string());
         self.rejected_files = files;
     }
@@ -244,8 +244,9 @@ impl fmt::Debug for ConfigSource {
 
 impl From<Diagnostics> for RejectedConfig {
     fn from(diagnostics: Diagnostics) -> Self {
+        let files = diagnostics.files().map(|file| file.to_owned().into());
         RejectedConfig {
-            files: diagnostics.files().map(Path::to_owned).collect(),
+            files: files.collect(),
             error: ConfigError::Invalid(diagnostics),
         }
     }

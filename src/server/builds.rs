@@ -35,6 +35,8 @@ pub(crate) struct BuildRequests {
     /// False if the build only compares the files with the current configuration: then it leaves no trace if they are
     /// the same.
     pub(crate) is_ordered: bool,
+    /// A signal or a command requested it. Its result is applied at once, and the access log is opened again.
+    pub(crate) by_operator: bool,
 }
 
 /// An event of [`Builds`].
@@ -151,6 +153,7 @@ impl BuildRequests {
         self.replies.retain(|reply| !reply.is_closed());
         self.replies.extend(more.replies);
         self.is_ordered |= more.is_ordered;
+        self.by_operator |= more.by_operator;
     }
 
     /// Sends the result to all clients that wait for it.

@@ -50,6 +50,7 @@ pub(crate) struct Listeners {
 enum ListenerKind {
     Https,
     Http,
+    Cleartext,
     Admin,
     Metrics,
 }
@@ -59,6 +60,7 @@ enum ListenerKind {
 enum Protocol {
     Https,
     Http,
+    Cleartext,
 }
 
 /// A bound socket, identified by its protocol and configured address.
@@ -104,7 +106,7 @@ pub enum StartError {
     /// A socket of systemd is not configured: connections to it would never be accepted.
     #[error(
         "systemd listens on {0} for this service, but no key has this address: add it in this form to server.https, \
-         server.http, server.admin or server.metrics, or remove it from the .socket unit"
+         server.http, server.cleartext, server.admin or server.metrics, or remove it from the .socket unit"
     )]
     Unclaimed(String),
     /// The trust roots for the ACME CA cannot be read.
@@ -346,6 +348,19 @@ impl BoundListener {
                     serve,
                 ));
             }
+            Protocol::Cleartext => {
+                let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
+                    handler.clone().serve_cleartext(tcp, from, permit)
+                };
+                tasks.spawn(accept::accept(
+                    socket,
+                    limiter,
+                    metrics,
+                    connection_tasks,
+                    closed,
+                    serve,
+                ));
+            }
             Protocol::Http => {
                 let https_port = https_port.clone();
                 let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
@@ -389,6 +404,7 @@ impl ListenerKind {
         match self {
             ListenerKind::Https => "https",
             ListenerKind::Http => "http",
+            ListenerKind::Cleartext => "cleartext",
             ListenerKind::Admin => "admin",
             ListenerKind::Metrics => "metrics",
         }
@@ -399,6 +415,7 @@ impl ListenerKind {
         match self {
             ListenerKind::Https => "server.https",
             ListenerKind::Http => "server.http",
+            ListenerKind::Cleartext => "server.cleartext",
             ListenerKind::Admin => "server.admin",
             ListenerKind::Metrics => "server.metrics",
         }
@@ -409,7 +426,7 @@ impl ListenerKind {
         match self {
             ListenerKind::Https => Some("--listen"),
             ListenerKind::Admin => Some("--admin"),
-            ListenerKind::Http | ListenerKind::Metrics => None,
+            ListenerKind::Http | ListenerKind::Cleartext | ListenerKind::Metrics => None,
         }
     }
 }
@@ -421,6 +438,7 @@ impl Protocol {
         match self {
             Protocol::Https => ListenerKind::Https,
             Protocol::Http => ListenerKind::Http,
+            Protocol::Cleartext => ListenerKind::Cleartext,
         }
     }
 }
@@ -462,7 +480,9 @@ fn addresses(server: &Server) -> impl Iterator<Item = (Protocol, &Located<Listen
         .iter()
         .map(|address| (Protocol::Https, address));
     let http = server.http.iter().map(|address| (Protocol::Http, address));
-    https.chain(http)
+    let cleartext = server.cleartext.iter();
+    let cleartext = cleartext.map(|address| (Protocol::Cleartext, address));
+    https.chain(http).chain(cleartext)
 }
 
 /// Returns the inherited listener for an address of `server.KIND`, or binds the address.

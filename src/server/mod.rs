@@ -6,6 +6,7 @@
 pub(crate) mod active_config;
 pub(crate) mod builds;
 pub(crate) mod commands;
+pub(crate) mod deferred;
 pub(crate) mod drain;
 pub(crate) mod listeners;
 pub(crate) mod reload;
@@ -33,11 +34,11 @@ use crate::{
     listener::{connection::ConnectionHandler, limits::ConnectionLimiter},
     net::{descriptors::DescriptorUse, resolver::Resolver},
     observe::{access::AccessLog, logging::ErrorChain, metrics::Metrics},
-    registry::SessionRegistry,
     server::{
         active_config::{ActiveConfig, ConfigSource},
         builds::Builds,
         commands::drain_target,
+        deferred::DeferredReload,
         drain::Drains,
         listeners::{Capacity, Listeners, StartError},
         takeover::{PendingHandover, start_successor},
@@ -68,6 +69,7 @@ pub struct Server {
     /// Shared with the blocking thread that reads a new configuration.
     active_config: Arc<ActiveConfig>,
     builds: Builds,
+    deferred: Option<DeferredReload>,
     drains: Drains,
     handover: PendingHandover,
     certificate_watch: CertificateWatch,
@@ -173,6 +175,7 @@ impl Server {
             capacity,
             active_config: Arc::new(ActiveConfig::new(config, source)),
             builds: Builds::default(),
+            deferred: None,
             handover: PendingHandover::default(),
             certificate_watch: CertificateWatch::new(context.clone()),
             health_tasks: HealthTasks::new(context.clone(), drains.clone()),
@@ -232,7 +235,8 @@ impl Server {
                 ));
             }
         }
-        if !self.open_acme_hosts(&mut signals).await {
+        let mut early = Vec::new();
+        if !self.open_acme_hosts(&mut signals, &mut early).await {
             return Drained {
                 clean: true,
                 by_signal: false,
@@ -256,6 +260,13 @@ impl Server {
 
         let mut watched = self.active_config.watched();
         let mut config_events = watch_config(watched.files.clone(), &self.context.tasks);
+        for signal in early {
+            match signal {
+                Signal::Reload => self.reload(None),
+                Signal::Replace => start_successor(&self.context.tasks),
+                Signal::Stop => {}
+            }
+        }
         // No branch waits for a file or for another process: signals and commands are handled at once.
         let end = loop {
             // Answers that are applied to the current gateway during a build would be missing in the new one.
@@ -269,6 +280,7 @@ impl Server {
                 Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Ready),
                 Some(event) = config_events.recv() => self.reload_changed(event),
                 event = self.builds.event() => self.finish_build(event),
+                () = deferred::due(&mut self.deferred) => self.reload_deferred(),
                 update = self.dns_tasks.next_update(), if may_apply_dns => self.dns_tasks.apply(update, &mut self.health_tasks),
                 served = self.handover.served() => if takeover::complete(&self.context, served) { break ServingEnd::HandedOver },
                 permitted = completion(&mut takeover) => match permitted {
@@ -323,8 +335,12 @@ impl Server {
     }
 
     /// Reads the state of the ACME hosts from the store, and manages them. Returns false if a stop signal was received
-    /// in the meantime.
-    async fn open_acme_hosts(&self, signals: &mut impl AsyncFnMut() -> Signal) -> bool {
+    /// in the meantime; other signals are added to `early`.
+    async fn open_acme_hosts(
+        &self,
+        signals: &mut impl AsyncFnMut() -> Signal,
+        early: &mut Vec<Signal>,
+    ) -> bool {
         let Some(acme) = self.acme.clone() else {
             return true;
         };
@@ -339,7 +355,15 @@ impl Server {
             let (acme, names) = (acme.clone(), names.clone());
             deadline::unbounded(move || acme.open_hosts(&names))
         };
-        let stopped = async { while signals().await != Signal::Stop {} };
+        let stopped = async {
+            loop {
+                match signals().await {
+                    Signal::Stop => return,
+                    signal if early.contains(&signal) => {}
+                    signal => early.push(signal),
+                }
+            }
+        };
         tokio::select! {
             opened = opened => {
                 acme.apply(&names, opened.unwrap_or_default());

@@ -15,6 +15,7 @@ use crate::{
         Server,
         active_config::{BuildOutcome, BuiltConfig, ConfigError, RejectedConfig, UNCHANGED},
         builds::{BuildEvent, BuildRequests, ReloadReply},
+        deferred::DeferredReload,
         drain::DrainPacing,
         tasks::files::ConfigEvent,
     },
@@ -38,6 +39,7 @@ impl Server {
         self.request_build(BuildRequests {
             replies: Vec::new(),
             is_ordered: event == ConfigEvent::Changed,
+            by_operator: false,
         });
     }
 
@@ -47,6 +49,15 @@ impl Server {
         self.request_build(BuildRequests {
             replies: reply.into_iter().collect(),
             is_ordered: true,
+            by_operator: true,
+        });
+    }
+
+    /// Builds the configuration whose change would close sessions once more: it is applied if it is still the same.
+    pub(crate) fn reload_deferred(&mut self) {
+        self.request_build(BuildRequests {
+            is_ordered: true,
+            ..BuildRequests::default()
         });
     }
 
@@ -63,11 +74,23 @@ impl Server {
         let before = self.context.live.snapshot();
         let (active_config, acme) = (self.active_config.clone(), self.acme.clone());
         let is_ordered = requests.is_ordered;
-        let build = move || match active_config.read(&before, acme.as_deref()) {
-            BuildOutcome::Unchanged(_) if is_ordered => {
-                BuildOutcome::Unchanged(reload_certificates(&before.certificates))
+        let reopen_log = self
+            .context
+            .access
+            .reopen()
+            .filter(|_| requests.by_operator);
+        let build = move || {
+            // Also if the configuration is rejected: log rotation depends on it.
+            if let Some(reopen) = reopen_log {
+                reopen();
             }
-            outcome => outcome,
+            match active_config.read(&before, acme.as_deref()) {
+                BuildOutcome::Unchanged(_, watched) if is_ordered => {
+                    let message = reload_certificates(&before.certificates);
+                    BuildOutcome::Unchanged(message, watched)
+                }
+                outcome => outcome,
+            }
         };
         self.builds.start(requests, build);
     }
@@ -75,9 +98,21 @@ impl Server {
     /// Applies the result of a build, sends the replies, and starts the next build if one is due.
     pub(crate) fn finish_build(&mut self, event: BuildEvent) {
         match event {
+            BuildEvent::Finished(BuildOutcome::Changed(built), requests)
+                if self.must_defer(&built, &requests) =>
+            {
+                if let Some(acme) = &self.acme {
+                    acme.discard(built.acme_hosts);
+                }
+                systemd::ready(&self.listeners.summary());
+            }
             BuildEvent::Finished(outcome, requests) => {
+                self.deferred = None;
                 let result = match outcome {
-                    BuildOutcome::Unchanged(message) => Ok(Reloaded::Unchanged(message)),
+                    BuildOutcome::Unchanged(message, watched) => {
+                        Arc::make_mut(&mut self.active_config).watch(watched);
+                        Ok(Reloaded::Unchanged(message))
+                    }
                     BuildOutcome::Changed(built) => self.apply(*built).map(Reloaded::Applied),
                     BuildOutcome::Rejected(rejected) => Err(rejected),
                 };
@@ -103,6 +138,38 @@ impl Server {
         }
         if let Some(next) = self.builds.take_next() {
             self.start_build(next);
+        }
+    }
+
+    /// Returns whether a change of files must not be applied yet: it would close sessions, and its writer may not have
+    /// finished. It must be stable first.
+    fn must_defer(&mut self, built: &BuiltConfig, requests: &BuildRequests) -> bool {
+        if requests.by_operator {
+            return false;
+        }
+        let (sessions, current) = (&self.context.sessions, self.context.live.snapshot());
+        // Those that an earlier change closes are not counted again.
+        let closing = sessions
+            .matching(|session| current.may_keep(session) && !built.gateway.may_keep(session));
+        if closing.is_empty() {
+            return false;
+        }
+        let is_same =
+            |deferred: &DeferredReload| deferred.is_of(&built.config.sources, &built.contents);
+        match &mut self.deferred {
+            Some(deferred) if is_same(deferred) => {
+                // A build that began before the end of the time does not show that the files are stable.
+                !deferred.take_is_due()
+            }
+            _ => {
+                info!(
+                    closing = closing.len(),
+                    "the changed configuration would close sessions; waiting until its files are stable"
+                );
+                let (sources, contents) = (built.config.sources.clone(), built.contents.clone());
+                self.deferred = Some(DeferredReload::new(sources, contents));
+                true
+            }
         }
     }
 

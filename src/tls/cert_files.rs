@@ -8,7 +8,10 @@ use crate::{
         crypto::provider,
         pem::{self, FileError},
     },
-    tls::x509::{CertInfo, Validity, cert_info, date, names, validity},
+    tls::{
+        chain,
+        x509::{CertInfo, Validity, cert_info, date, names, validity},
+    },
 };
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
@@ -63,6 +66,9 @@ pub(crate) fn warn_about_cert(entry: &CertificateFiles, pair: &CertKeyPair) {
         }
         // No warning for a CA: self-signed certificates are often marked as one, and most clients accept that.
         _ => {}
+    }
+    if let Some(problem) = chain::warning(&pair.key.cert, UnixTime::now()) {
+        warn!(file = %cert, %problem, "clients may reject this certificate");
     }
 }
 

@@ -183,9 +183,11 @@ fn read(folder: &Path) -> Result<DevCa, DevCaError> {
         what,
     };
     let der = pem::parse_certificate(certificate_pem.as_bytes())
-        .map_err(|error| unusable(&certificate, format!("holds no certificate ({error})")))?;
+        .map_err(|error| unusable(&certificate, format!("holds no certificate ({error})")))?
+        .ok_or_else(|| unusable(&certificate, "holds no certificate".into()))?;
     let key_der = pem::parse_key(key_pem.as_bytes())
-        .map_err(|error| unusable(&key, format!("holds no key ({error})")))?;
+        .map_err(|error| unusable(&key, format!("holds no key ({error})")))?
+        .ok_or_else(|| unusable(&key, "holds no key".into()))?;
     let signer = KeyPair::try_from(&key_der)
         .map_err(|error| unusable(&key, format!("holds no usable key ({error})")))?;
 

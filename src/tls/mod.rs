@@ -14,6 +14,7 @@ pub(crate) mod accept;
 pub(crate) mod acme;
 pub(crate) mod cert_files;
 pub(crate) mod certs;
+pub(crate) mod chain;
 pub(crate) mod client_auth;
 pub(crate) mod dev;
 pub(crate) mod error;

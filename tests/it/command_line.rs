@@ -160,6 +160,23 @@ async fn created_certificate_directory_is_logged() {
     .await;
 }
 
+#[tokio::test]
+async fn proxy_variable_that_is_not_used_for_the_ca_is_reported() {
+    let to = format!("ws://{}", Backend::echo().await);
+    let directory = "https://ca.test:1/directory";
+    let flags = ["--acme", "ops@example.com", "--acme-directory", directory];
+    let flags = [&["--to", &to, "--host", "a.example.com"][..], &flags].concat();
+    for variable in ["HTTPS_PROXY", "all_proxy"] {
+        let setup = Lockgate::with_flags(&flags).env(variable, "http://127.0.0.1:1");
+        let lockgate = setup.start().await;
+        eventually("a warning with the variable", async || {
+            let lines = lockgate.log("WARN");
+            lines.iter().any(|line| line["variable"] == variable)
+        })
+        .await;
+    }
+}
+
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -291,6 +291,8 @@ async fn failed_dns_queries_keep_backends() {
         })
     })
     .await;
+    // A second warning would precede the line of the recovery.
+    lockgate.until_logged("DNS lookup has recovered").await;
     let log = lockgate.log("WARN");
     let warnings = log.iter().filter(|line| line["name"].is_string());
     assert_eq!(warnings.count(), 1, "{log:?}");

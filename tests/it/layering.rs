@@ -94,9 +94,9 @@ const FILE_OPENERS_ALLOWED: [(&str, &[&str], &str); 10] = [
         "hashes the names in a watched folder, without a list of them",
     ),
     (
-        "observe/access/mod.rs",
+        "observe/access/file.rs",
         &["OpenOptions"],
-        "opens the access log for writing, at startup only",
+        "opens the access log for writing, at startup and after its rotation",
     ),
     (
         "net/memory.rs",

@@ -143,6 +143,9 @@ pub(crate) fn render_certificates(list: &Value) -> String {
         if let Some(error) = row["error"].as_str() {
             line(&mut page, &format!("  last error    {error}"));
         }
+        if let Some(warning) = row["warning"].as_str() {
+            line(&mut page, &format!("  warning       {warning}"));
+        }
     }
     page
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     cli::{args::AdminArgs, files::read_files},
     config::{AdminAddress, Config, Diagnostics, Server},
+    net::listen,
 };
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
@@ -26,7 +27,12 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rustix::process::geteuid;
 use std::{
-    convert::Infallible, env, fs, future, io, os::unix::fs::MetadataExt, path::Path, pin::pin,
+    convert::Infallible,
+    env, fs, future, io,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    pin::pin,
     time::Duration,
 };
 use tokio::{
@@ -295,6 +301,16 @@ async fn read_lines(
     Ok(())
 }
 
+/// Connects to a TCP address; to `[::]` by IPv4 where IPv6 is off, as the listener does.
+async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    match TcpStream::connect(address).await {
+        Err(error) if listen::is_without_ipv6(address, &error) => {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await
+        }
+        connected => connected,
+    }
+}
+
 /// Connects to the admin listener. `has_token`: the token will be sent, so another user must not listen there.
 async fn connect(
     address: &AdminAddress,
@@ -302,7 +318,7 @@ async fn connect(
 ) -> anyhow::Result<Box<dyn ClientStreamIo>> {
     let stream = match address {
         AdminAddress::Off => bail!("server.admin is \"off\": this lockgate has no admin API"),
-        AdminAddress::Tcp(tcp) => TcpStream::connect(tcp)
+        AdminAddress::Tcp(tcp) => connect_tcp(*tcp)
             .await
             .map(|stream| Box::new(stream) as Box<dyn ClientStreamIo>),
         AdminAddress::Unix(file) => match UnixStream::connect(file).await {

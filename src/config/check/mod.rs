@@ -1,6 +1,7 @@
 //! Finds contradictions between values that are each valid. Pools, routes and warnings have files of their own.
 
 pub(crate) mod pool;
+pub(crate) mod proxy_variable;
 pub(crate) mod route;
 pub(crate) mod warning;
 
@@ -102,7 +103,10 @@ fn listeners(context: &mut CheckContext<'_>) {
     let section = context.config.sections.get("server").copied();
     if server.https.is_empty()
         && server.http.is_empty()
-        && !context.source_map.may_contain(section, &["https", "http"])
+        && server.cleartext.is_empty()
+        && !context
+            .source_map
+            .may_contain(section, &["https", "http", "cleartext"])
     {
         context.add(
             context.in_section("server", "https"),
@@ -118,6 +122,11 @@ fn listeners(context: &mut CheckContext<'_>) {
         .http
         .iter()
         .map(|listen| ("server.http", listen.value.0, listen.at));
+    let cleartext = server
+        .cleartext
+        .iter()
+        .map(|listen| ("server.cleartext", listen.value.0, listen.at));
+    let http = http.chain(cleartext);
     let admin = match server.admin.value {
         AdminAddress::Tcp(address) => Some(("server.admin", address, server.admin.at)),
         AdminAddress::Off | AdminAddress::Unix(_) => None,
@@ -136,6 +145,13 @@ fn listeners(context: &mut CheckContext<'_>) {
             context.add(at, taken, "give each listener an address of its own");
         }
         taken.push((key, address));
+    }
+    if !server.cleartext.is_empty() && server.trusted_proxies.is_empty() {
+        context.add(
+            context.in_section("server", "cleartext"),
+            "server.cleartext, but no proxy is trusted, so that no connection would be accepted",
+            "name the load balancer's addresses in server.trusted_proxies",
+        );
     }
     if server.proxy_protocol == ProxyProtocol::Require && server.trusted_proxies.is_empty() {
         context.add(
@@ -213,7 +229,7 @@ fn check_acme(acme: &Acme, context: &mut CheckContext<'_>) {
             "challenge = \"tls-alpn-01\", but there is no TLS listener that could answer it",
             "give server.https the address \"[::]:443\"; the CA always connects to port 443",
         ),
-        Challenge::Http01 if server.http.is_empty() => context.add(
+        Challenge::Http01 if server.http.is_empty() && server.cleartext.is_empty() => context.add(
             context.in_section("acme", "challenge"),
             "challenge = \"http-01\", but there is no clear-text listener that could answer it",
             "give server.http the address \"[::]:80\"; the CA always connects to port 80",

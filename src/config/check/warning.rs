@@ -3,7 +3,7 @@
 
 use crate::config::{
     Diagnostic,
-    check::CheckContext,
+    check::{CheckContext, proxy_variable::ignored_proxy_variable},
     diagnostic::Location,
     parse::SourceMap,
     schema::{
@@ -11,12 +11,12 @@ use crate::config::{
         route::{ClientCert, Only, Route},
     },
     values::{
-        address::{Access, AdminAddress},
+        address::AdminAddress,
         network::Cidr,
         pattern::{HostPattern, OriginPattern, PathPattern},
     },
 };
-use std::{fs, net::IpAddr, os::unix::fs::FileTypeExt};
+use std::{env, net::IpAddr};
 
 /// Returns every warning in the whole configuration.
 pub(crate) fn warnings(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> {
@@ -26,10 +26,24 @@ pub(crate) fn warnings(config: &Config, source_map: &SourceMap) -> Vec<Diagnosti
         diagnostics: Vec::new(),
     };
     server(&mut context);
+    acme(&mut context);
     for route in &config.routes {
         warn_route(&route.value, route.at, &mut context);
     }
     context.diagnostics
+}
+
+/// Warns of a proxy that the environment names. That of the service may be another one; `run` logs the same warning.
+fn acme(context: &mut CheckContext<'_>) {
+    if let Some(acme) = &context.config.acme
+        && let Some(variable) = ignored_proxy_variable(acme, |name| env::var(name).ok())
+    {
+        context.add(
+            context.in_section("acme", "directory"),
+            format!("{variable} is set, but Lockgate connects to the ACME CA directly"),
+            "allow connections to the CA on port 443, or add its host to NO_PROXY if they are allowed",
+        );
+    }
 }
 
 fn server(context: &mut CheckContext<'_>) {
@@ -61,18 +75,6 @@ fn server(context: &mut CheckContext<'_>) {
                 "name only the addresses of the proxies in front of Lockgate, such as \"10.0.0.0/8\"",
             );
         }
-    }
-    if let Access::File(path) = &server.access
-        && fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo())
-    {
-        context.add(
-            context.in_section("server", "access"),
-            format!(
-                "server.access = {:?} is a FIFO: Lockgate starts only once a program reads it",
-                path.display().to_string()
-            ),
-            "write \"stdout\" and pipe it to that program, or name a regular file",
-        );
     }
 }
 

@@ -17,10 +17,11 @@ use crate::config::{
         tls::{Acme, Tls},
     },
     values::units::DurationValue,
+    watch::path::WatchedPath,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A complete configuration: one file with its includes, or the flags of `lockgate run --to`.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub struct Config {
     /// The files that were read; locations refer to them.
     pub sources: Arc<[Source]>,
     /// The files that were read, and the directories in which include patterns are matched.
-    pub watched: Vec<PathBuf>,
+    pub watched: Vec<WatchedPath>,
     /// Where each section begins.
     pub(crate) sections: BTreeMap<&'static str, Location>,
 }

@@ -20,8 +20,10 @@ use std::{net::SocketAddr, str::FromStr};
 pub struct Server {
     /// TLS listeners. `[::]:443` accepts IPv4 too.
     pub https: Vec<Located<ListenAddress>>,
-    /// Cleartext HTTP listeners: they redirect to https. [] for none.
+    /// Cleartext HTTP listeners: they redirect to https, and answer 400 if a proxy has marked the request as https (see `cleartext`). [] for none.
     pub http: Vec<Located<ListenAddress>>,
+    /// Listeners for proxies that terminate TLS, such as a load balancer: they serve the routes in clear text, over HTTP/1.1. Only `trusted_proxies` may connect. `X-Forwarded-Proto` decides the scheme that backends see; without it, it is http. Routes with `client_cert` answer 403. [] for none.
+    pub cleartext: Vec<Located<ListenAddress>>,
     /// The listener for status and commands: a loopback address, "unix:/path", or "off".
     pub admin: Located<AdminAddress>,
     /// The token that requests to `admin` must send as `Authorization: Bearer …`, except to /healthz, /readyz and /auth; "": none is needed.
@@ -38,7 +40,7 @@ pub struct Server {
     pub h2_websocket: bool,
     /// The level and format of the log on stderr.
     pub log: Log,
-    /// Where the access log is written: "stdout", "off", or a file.
+    /// Where the access log is written: "stdout", "off", or a file. A file is opened again on SIGHUP, by `lockgate reload`, and when it was renamed or removed, so log rotation needs no `copytruncate`.
     pub access: Access,
 }
 
@@ -131,6 +133,7 @@ impl Default for Server {
         Server {
             https: vec![Located::nowhere(default("[::]:443"))],
             http: vec![Located::nowhere(default("[::]:80"))],
+            cleartext: Vec::new(),
             admin: Located::nowhere(default("127.0.0.1:9180")),
             admin_token: Secret::default(),
             metrics: None,

@@ -1,6 +1,9 @@
 //! Content fingerprints of paths, and the rules by which an unchanged file need not be read again.
 
-use crate::fs::{self as files, ReadError, deadline};
+use crate::{
+    config::watch::path::WatchedPath,
+    fs::{self as files, ReadError, deadline},
+};
 use rustix::fs::statfs;
 use std::{
     collections::{HashMap, hash_map::DefaultHasher},
@@ -8,7 +11,7 @@ use std::{
     hash::{Hash, Hasher},
     io::{self, ErrorKind},
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -70,11 +73,11 @@ impl ContentCache {
     /// Returns the current content of `paths`; `clock` returns the time.
     pub(crate) fn read_all(
         &mut self,
-        paths: &[PathBuf],
+        paths: &[WatchedPath],
         clock: impl Fn() -> Instant,
     ) -> Vec<PathContent> {
         let mut devices = HashMap::new();
-        let mut read = |(path, at): (&PathBuf, usize)| {
+        let mut read = |(path, at): (&WatchedPath, usize)| {
             let content = self.read_cached(at, path, &clock, &mut devices);
             content.unwrap_or_else(|error| PathContent::Unreadable(error.kind()))
         };
@@ -84,10 +87,11 @@ impl ContentCache {
     fn read_cached(
         &mut self,
         at: usize,
-        path: &Path,
+        watched: &WatchedPath,
         clock: impl Fn() -> Instant,
         devices: &mut HashMap<u64, bool>,
     ) -> io::Result<PathContent> {
+        let path = watched.path();
         let _reading = deadline::reading(path);
         let last = self.entries[at].take();
         let metadata = fs::metadata(path)?;
@@ -98,7 +102,7 @@ impl ContentCache {
             return Ok(last.content);
         }
         let now = clock();
-        let content = read(path, &metadata)?;
+        let content = read(watched, &metadata)?;
         #[cfg(test)]
         {
             self.reads += 1;
@@ -136,13 +140,22 @@ fn is_local(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| LOCAL_FILE_SYSTEMS.contains(&(found.f_type as u32)))
 }
 
-fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
+fn read(watched: &WatchedPath, metadata: &Metadata) -> io::Result<PathContent> {
+    let path = watched.path();
     if metadata.is_dir() {
+        let pattern = watched.pattern();
         // The order of entries is arbitrary, so their hashes are added.
         let (mut count, mut sum) = (0, 0_u64);
         for entry in fs::read_dir(path)? {
             let mut hasher = DefaultHasher::new();
-            entry?.file_name().hash(&mut hasher);
+            let name = entry?.file_name();
+            if pattern
+                .as_ref()
+                .is_some_and(|pattern| !pattern.matches(&name.to_string_lossy()))
+            {
+                continue;
+            }
+            name.hash(&mut hasher);
             count += 1;
             sum = sum.wrapping_add(hasher.finish());
         }
@@ -185,7 +198,10 @@ const LOCAL_FILE_SYSTEMS: [u32; 7] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{File, FileTimes};
+    use std::{
+        fs::{File, FileTimes},
+        path::PathBuf,
+    };
 
     /// Files in a directory, and a manual clock.
     struct Scene {
@@ -215,7 +231,8 @@ mod tests {
         fn look(&mut self) -> (Vec<PathContent>, usize) {
             let before = self.contents.reads;
             let now = self.now;
-            let found = self.contents.read_all(&self.paths, || now);
+            let paths: Vec<WatchedPath> = self.paths.iter().cloned().map(Into::into).collect();
+            let found = self.contents.read_all(&paths, || now);
             (found, self.contents.reads - before)
         }
 

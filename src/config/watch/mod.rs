@@ -6,22 +6,23 @@
 //! compared at intervals.
 
 pub(crate) mod content;
+pub(crate) mod path;
 
 use crate::{
-    config::watch::content::{ContentCache, PathContent},
+    config::watch::{
+        content::{ContentCache, PathContent},
+        path::{EventFilter, WatchedNames, WatchedPath},
+    },
     fs::deadline,
 };
-use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
-};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use std::{
     collections::{BTreeMap, VecDeque},
     ffi::OsString,
     fs,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -31,15 +32,16 @@ use tokio::{
 use tracing::{error, warn};
 
 /// A set of paths whose content is compared with its previous state: of a file the bytes, of a directory the names of
-/// its entries.
+/// its entries, or of those that match a pattern.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    paths: Arc<[PathBuf]>,
+    paths: Arc<[WatchedPath]>,
     /// The content read so far; shared with blocking tasks, one of which may outlive a cancelled caller.
     contents: Arc<Mutex<ContentCache>>,
     /// The content of each path at the last report.
     reported: Vec<PathContent>,
     watched_dirs: Arc<Mutex<WatchedDirs>>,
+    filter: Arc<Mutex<EventFilter>>,
     /// Kernel events, in a channel for one: only the fact that something happened is transmitted.
     events: mpsc::Receiver<()>,
     /// An event arrived and the content was not compared yet.
@@ -56,6 +58,8 @@ struct WatchedDirs {
     /// `None` if the kernel has no inotify instance left.
     pub(crate) watcher: Option<RecommendedWatcher>,
     watched: BTreeMap<PathBuf, InodeId>,
+    /// Shared with the thread that receives the events.
+    filter: Arc<Mutex<EventFilter>>,
     /// Keeps the channel open, also without a watcher.
     _event_sender: mpsc::Sender<()>,
     warned: bool,
@@ -64,19 +68,25 @@ struct WatchedDirs {
 /// Device and inode number: a directory that was created again has another one.
 type InodeId = (u64, u64);
 
+/// The directories on the watched paths, with the entries that matter in each.
+type Folders = BTreeMap<PathBuf, (InodeId, WatchedNames)>;
+
 // === impl Watch ===
 
 impl Watch {
     /// Does the same as [`Watch::new`] on a blocking thread. `None`: the runtime is shutting down.
-    pub(crate) async fn open(paths: Vec<PathBuf>) -> Option<Watch> {
+    pub(crate) async fn open<P>(paths: Vec<P>) -> Option<Watch>
+    where
+        P: Into<WatchedPath> + Send + 'static,
+    {
         deadline::unbounded(move || Watch::new(paths)).await.ok()
     }
 
     /// Creates a watch that reports changes relative to the current content. A path need not exist. May block.
-    pub(crate) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Watch {
-        let paths: Arc<[PathBuf]> = paths
+    pub(crate) fn new(paths: impl IntoIterator<Item = impl Into<WatchedPath>>) -> Watch {
+        let paths: Arc<[WatchedPath]> = paths
             .into_iter()
-            .map(|path| std::path::absolute(&path).unwrap_or(path))
+            .map(|path| path.into().into_absolute())
             .collect();
         let (event_sender, events) = mpsc::channel(1);
         let mut watched_dirs = WatchedDirs::new(event_sender);
@@ -87,6 +97,7 @@ impl Watch {
             reported: contents.read_all(&paths, Instant::now),
             contents: Arc::new(Mutex::new(contents)),
             paths,
+            filter: watched_dirs.filter.clone(),
             watched_dirs: Arc::new(Mutex::new(watched_dirs)),
             events,
             event_pending: false,
@@ -126,15 +137,28 @@ impl Watch {
         }
     }
 
-    /// Waits until events stop, because a program that writes a certificate also writes its key.
+    /// Waits until the writers have closed the files and events stop, because a program that writes a certificate also
+    /// writes its key. A file that stays open delays a report up to [`MAX_OPEN_TIME`].
     async fn debounce(&mut self) {
-        let latest = Instant::now() + MAX_DEBOUNCE;
-        while Instant::now() < latest {
-            let quiet = latest.min(Instant::now() + DEBOUNCE);
-            if timeout_at(quiet, self.events.recv()).await.is_err() {
+        let started = Instant::now();
+        loop {
+            let is_open = self.filter().is_being_written();
+            let (latest, quiet) = match is_open {
+                true => (started + MAX_OPEN_TIME, MAX_OPEN_TIME),
+                false => (started + MAX_DEBOUNCE, DEBOUNCE),
+            };
+            let until = latest.min(Instant::now() + quiet);
+            if timeout_at(until, self.events.recv()).await.is_err() {
+                if is_open {
+                    self.filter().forget_writers();
+                }
                 return;
             }
         }
+    }
+
+    fn filter(&self) -> MutexGuard<'_, EventFilter> {
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn update_watched_dirs(&mut self) {
@@ -142,7 +166,7 @@ impl Watch {
         // A subdirectory may have been created in a new directory before that was watched.
         for _ in 0..MAX_NEW_DEPTH {
             let watched_dirs = self.watched_dirs.clone();
-            let follow = move |paths: &[PathBuf]| {
+            let follow = move |paths: &[WatchedPath]| {
                 let dirs = dirs_on_path(paths);
                 let mut watched = watched_dirs.lock().unwrap_or_else(PoisonError::into_inner);
                 watched.follow(dirs)
@@ -166,7 +190,7 @@ impl Watch {
     /// Runs `read` on a blocking thread, because a network mount may be slow.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&[PathBuf]) -> T + Send + 'static,
+        read: impl FnOnce(&[WatchedPath]) -> T + Send + 'static,
     ) -> T {
         let paths = self.paths.clone();
         match deadline::unbounded(move || read(&paths)).await {
@@ -187,16 +211,22 @@ impl Watch {
 impl WatchedDirs {
     /// Creates the watch. A failure to watch a directory is logged, and its files are polled.
     pub(crate) fn new(event_sender: mpsc::Sender<()>) -> WatchedDirs {
-        let sender = event_sender.clone();
+        let (sender, filter) = (event_sender.clone(), Arc::<Mutex<EventFilter>>::default());
+        let events = filter.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            let mut filter = events.lock().unwrap_or_else(PoisonError::into_inner);
             // A full channel means that an event is already pending.
-            if event.as_ref().map_or_else(|_| true, is_change) {
+            if event
+                .as_ref()
+                .map_or_else(|_| true, |event| filter.accepts(event))
+            {
                 let _ = sender.try_send(());
             }
         });
         let mut watched_dirs = WatchedDirs {
             watcher: None,
             watched: BTreeMap::new(),
+            filter,
             _event_sender: event_sender,
             warned: false,
         };
@@ -208,7 +238,17 @@ impl WatchedDirs {
     }
 
     /// Watches exactly these directories; returns whether one of them was not watched before.
-    pub(crate) fn follow(&mut self, dirs: BTreeMap<PathBuf, InodeId>) -> bool {
+    pub(crate) fn follow(&mut self, dirs: Folders) -> bool {
+        let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());
+        for (folder, (id, watched)) in dirs {
+            ids.insert(folder.clone(), id);
+            names.insert(folder, watched);
+        }
+        let dirs = ids;
+        // Before the watches begin, so that no event is missed.
+        let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        filter.replace(names);
+        drop(filter);
         let Some(mut watcher) = self.watcher.take() else {
             return false;
         };
@@ -250,15 +290,6 @@ impl WatchedDirs {
     }
 }
 
-/// Returns whether an event is a change. Read accesses are not, because Lockgate reads the files itself.
-fn is_change(event: &Event) -> bool {
-    match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        _ => true,
-    }
-}
-
 fn is_removed(error: &notify::Error) -> bool {
     match &error.kind {
         notify::ErrorKind::PathNotFound => true,
@@ -269,10 +300,10 @@ fn is_removed(error: &notify::Error) -> bool {
 
 /// Returns the directories on these paths in which an event can change the file that a path resolves to, without those
 /// that are only traversed.
-fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
+fn dirs_on_path(paths: &[WatchedPath]) -> Folders {
     let mut folders = BTreeMap::new();
     for path in paths {
-        let _reading = deadline::reading(path);
+        let _reading = deadline::reading(path.path());
         follow(path, &mut folders);
     }
     folders
@@ -280,9 +311,9 @@ fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
 
 /// Resolves a path component by component, as the kernel does. The directory of each symbolic link matters, and that of
 /// the file, or of the first missing component.
-fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
+fn follow(path: &WatchedPath, folders: &mut Folders) {
     let mut at = PathBuf::from("/");
-    let mut rest = steps(path);
+    let mut rest = steps(path.path());
     let mut links = 0;
     while let Some(step) = rest.pop_front() {
         if step == ".." {
@@ -292,7 +323,7 @@ fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
         let next = at.join(&step);
         match fs::symlink_metadata(&next) {
             Ok(entry) if entry.is_symlink() => {
-                record(&at, folders);
+                record(&at, folders, |names| names.add(&step));
                 links += 1;
                 let Ok(target) = fs::read_link(&next) else {
                     return;
@@ -309,14 +340,14 @@ fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
             }
             Ok(entry) if entry.is_dir() => {
                 if rest.is_empty() {
-                    record(&at, folders);
+                    record(&at, folders, |names| names.add(&step));
                 }
                 at = next;
             }
-            _ => break,
+            _ => return record(&at, folders, |names| names.add(&step)),
         }
     }
-    record(&at, folders);
+    record(&at, folders, |names| names.add_entries(path));
 }
 
 fn steps(path: &Path) -> VecDeque<OsString> {
@@ -329,11 +360,14 @@ fn steps(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-fn record(folder: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
-    if !folders.contains_key(folder)
-        && let Ok(metadata) = fs::metadata(folder)
-    {
-        folders.insert(folder.to_owned(), (metadata.dev(), metadata.ino()));
+fn record(folder: &Path, folders: &mut Folders, add: impl FnOnce(&mut WatchedNames)) {
+    if let Some((_, names)) = folders.get_mut(folder) {
+        return add(names);
+    }
+    if let Ok(metadata) = fs::metadata(folder) {
+        let mut names = WatchedNames::default();
+        add(&mut names);
+        folders.insert(folder.to_owned(), ((metadata.dev(), metadata.ino()), names));
     }
 }
 
@@ -342,6 +376,9 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// The limit for a directory in which events never stop.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
+
+/// The maximum delay for a file that was written and stays open.
+const MAX_OPEN_TIME: Duration = Duration::from_secs(10);
 
 /// The maximum delay of a change for which the kernel sends no event.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(10);

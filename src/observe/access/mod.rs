@@ -1,7 +1,8 @@
 //! The access log: one record per request, two per session (open and close). Records never contain the query, which may
-//! carry secrets. The records are in `access/record.rs`, the line formats in `access/text.rs` and `access/json.rs`, and
-//! the limit on lines of refused requests in `access/throttle.rs`.
+//! carry secrets. The records are in `access/record.rs`, the line formats in `access/text.rs` and `access/json.rs`, the
+//! file and its rotation in `access/file.rs`, and the limit on lines of refused requests in `access/throttle.rs`.
 
+pub(crate) mod file;
 pub(crate) mod json;
 pub(crate) mod record;
 pub(crate) mod text;
@@ -11,6 +12,7 @@ use crate::{
     config::{Access, LogFormat},
     observe::{
         access::{
+            file::{FileReopener, LogFile},
             record::{AccessEvent, RequestRecord, SessionEnd, SessionRecord},
             throttle::RefusalThrottle,
         },
@@ -18,7 +20,6 @@ use crate::{
     },
 };
 use std::{
-    fs::OpenOptions,
     io::{self, Write},
     sync::Arc,
     time::SystemTime,
@@ -29,6 +30,8 @@ use tracing_appender::non_blocking::NonBlocking;
 #[derive(Debug, Clone)]
 pub struct AccessLog {
     out: Option<NonBlocking>,
+    /// `None` if the destination is not a file.
+    file: Option<FileReopener>,
     format: LogFormat,
     refusals: Arc<RefusalThrottle>,
 }
@@ -36,36 +39,50 @@ pub struct AccessLog {
 // === impl AccessLog ===
 
 impl AccessLog {
-    /// Opens the destination named by `access`. A file is appended to and kept open, so logrotate needs `copytruncate`.
-    /// Lines that find the queue full are lost and reported with a warning.
+    /// Opens the destination named by `access`. A file is appended to, and opened again by [`AccessLog::reopen`] and
+    /// when its path names another file. Lines that find the queue full are lost and reported with a warning.
     pub fn open(access: &Access, format: LogFormat) -> io::Result<(AccessLog, LogGuard)> {
         Ok(match access {
-            Access::Off => (AccessLog::new(None, format), LogGuard::idle()),
-            Access::Stdout => AccessLog::to(io::stdout(), format),
+            Access::Off => (AccessLog::new(None, None, format), LogGuard::idle()),
+            Access::Stdout => AccessLog::to(io::stdout(), None, format),
             Access::File(path) => {
-                let file = OpenOptions::new().append(true).create(true).open(path);
-                let file = file.map_err(|error| {
+                let (file, reopener) = LogFile::append_to(path).map_err(|error| {
                     let message =
                         format!("server.access = {:?}: {error}", path.display().to_string());
                     io::Error::new(error.kind(), message)
                 })?;
-                AccessLog::to(file, format)
+                AccessLog::to(file, Some(reopener), format)
             }
         })
     }
 
-    fn to(writer: impl Write + Send + 'static, format: LogFormat) -> (AccessLog, LogGuard) {
+    fn to(
+        writer: impl Write + Send + 'static,
+        file: Option<FileReopener>,
+        format: LogFormat,
+    ) -> (AccessLog, LogGuard) {
         let (out, guard) =
             async_writer::spawn_writer(writer, "access", async_writer::QUEUE_CAPACITY);
-        (AccessLog::new(Some(out), format), guard)
+        (AccessLog::new(Some(out), file, format), guard)
     }
 
-    fn new(out: Option<NonBlocking>, format: LogFormat) -> Self {
+    fn new(out: Option<NonBlocking>, file: Option<FileReopener>, format: LogFormat) -> Self {
         AccessLog {
             out,
+            file,
             format,
             refusals: Arc::new(RefusalThrottle::new()),
         }
+    }
+
+    /// Returns the work that opens a file again after log rotation; `None` if the destination is not a file. It blocks.
+    pub(crate) fn reopen(&self) -> Option<impl FnOnce() + Send + 'static> {
+        let (file, mut out) = (self.file.clone()?, self.out.clone()?);
+        Some(move || {
+            file.reopen();
+            // An empty line makes the writing thread close the previous file at once.
+            let _ = out.write_all(&[]);
+        })
     }
 
     /// Writes the line of a session that has opened.

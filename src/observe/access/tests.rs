@@ -304,7 +304,7 @@ fn durations_and_sizes_use_short_units() {
 #[test]
 fn clones_share_one_log_and_the_guard_flushes_it() {
     let memory = Memory::default();
-    let (log, guard) = AccessLog::to(memory.clone(), LogFormat::Text);
+    let (log, guard) = AccessLog::to(memory.clone(), None, LogFormat::Text);
     log.clone().opened(&session());
     log.closed(&session(), &end());
     log.request(&request());

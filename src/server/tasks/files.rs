@@ -1,7 +1,12 @@
 //! Watches files for changes: those of the configuration, and those of the current certificates.
 
-use crate::{config::Watch, http::context::Context, lifecycle::tasks::Tasks, tls::certs};
-use std::{path::PathBuf, sync::Arc};
+use crate::{
+    config::{Watch, WatchedPath},
+    http::context::Context,
+    lifecycle::tasks::Tasks,
+    tls::certs,
+};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
@@ -45,7 +50,7 @@ impl CertificateWatch {
 
 /// Spawns a task that reports changes of these files until the receiver is dropped. A separate task, because the
 /// receiver's `select!` cancels its wait often.
-pub(crate) fn watch_config(files: Vec<PathBuf>, tasks: &Tasks) -> mpsc::Receiver<ConfigEvent> {
+pub(crate) fn watch_config(files: Vec<WatchedPath>, tasks: &Tasks) -> mpsc::Receiver<ConfigEvent> {
     let (sender, events) = mpsc::channel(1);
     if files.is_empty() {
         return events;

@@ -1,7 +1,10 @@
 //! A key and its chain in one PEM file, the key first: the format of issued certificates in the store.
 
 use crate::{
-    net::{crypto::provider, pem},
+    net::{
+        crypto::provider,
+        pem::{self, section::BadPem},
+    },
     tls::x509::{self, CertInfo},
 };
 use rustls::sign::CertifiedKey;
@@ -19,6 +22,8 @@ pub(crate) struct CertChain {
 pub(crate) enum BadCertChain {
     #[error("it is empty")]
     Empty,
+    #[error("it is damaged")]
+    Pem(#[source] BadPem),
     #[error("it has no usable private key")]
     Key,
     #[error("it has no usable certificate")]
@@ -38,9 +43,10 @@ impl CertChain {
         if text.is_empty() {
             return Err(BadCertChain::Empty);
         }
-        let key = pem::parse_key(text).map_err(|_| BadCertChain::Key)?;
+        let key = pem::parse_key(text);
+        let key = key.map_err(BadCertChain::Pem)?.ok_or(BadCertChain::Key)?;
         let chain = pem::parse_certificates(text);
-        let chain = chain.map_err(|_| BadCertChain::Certificate)?;
+        let chain = chain.map_err(BadCertChain::Pem)?;
         let cert_info = chain.first().and_then(x509::cert_info);
         let cert_info = cert_info.ok_or(BadCertChain::Certificate)?;
         let key = provider().key_provider.load_private_key(key);
@@ -84,7 +90,7 @@ mod tests {
         assert!(matches!(bad(&key), BadCertChain::Certificate));
         assert!(matches!(
             bad(&whole[..whole.len() - 40]),
-            BadCertChain::Certificate
+            BadCertChain::Pem(_)
         ));
         assert!(matches!(
             bad(&format!("{other}\n{certificate}")),

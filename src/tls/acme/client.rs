@@ -165,7 +165,7 @@ async fn key(ca: &CaConfig, store: &RetryingStore) -> Result<Arc<[u8]>, AcmeErro
     };
     if let Some(stored) = store.load(FILE).map_err(unreadable)? {
         match pem::parse_pkcs8_key(&stored) {
-            Ok(key) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
+            Ok(Some(key)) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
                 return Ok(key.secret_pkcs8_der().into());
             }
             _ => store.quarantine(FILE, "it is not an account key; a new account is created"),

@@ -262,6 +262,7 @@ impl AcmeHost {
                 .last_error
                 .clone()
                 .or_else(|| client.last_error()),
+            warning: None,
         }
     }
 

@@ -1,14 +1,13 @@
-//! Orders by `instant-acme`, which supports every challenge and account type: the order, the challenge responses, and
-//! the programs that change DNS for DNS-01 (RFC 8555 §8.4).
+//! Orders by `instant-acme`, which supports every challenge and account type: the order and the challenge responses.
+//! For DNS-01 (RFC 8555 §8.4), `dns_hook` runs the programs that change DNS.
 
 use crate::{
-    config::{Challenge, DnsHook},
+    config::Challenge,
     net::{crypto::provider, web_client::HttpsClient},
-    observe::logging::ErrorChain,
     tls::{
         acme::{
-            client,
-            error::{AcmeError, GenerateError, HookError, InvalidReason, RefusedReason},
+            client, dns_hook,
+            error::{AcmeError, GenerateError, InvalidReason, RefusedReason},
             order::{CaConfig, OrderRequest},
         },
         issued::{ChallengeGuard, ChallengeResponder},
@@ -27,9 +26,7 @@ use rustls::{
     server::ClientHello,
     sign::CertifiedKey,
 };
-use std::{path::Path, pin::Pin, process::Stdio, sync::Arc, time::Duration};
-use tokio::{io::AsyncReadExt, process::Command, time::timeout};
-use tracing::warn;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 /// Orders a certificate. Returns the key and the chain in PEM.
 pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
@@ -157,7 +154,7 @@ impl Proof {
                     format!("_acme-challenge.{parent}"),
                     authorization.dns_value(),
                 );
-                present(hook, &name, &value).await?;
+                dns_hook::present(hook, &name, &value).await?;
                 return Ok(Proof::TxtRecord { name, value });
             }
         }
@@ -170,7 +167,7 @@ impl Proof {
 
     async fn withdraw(self, request: &OrderRequest) {
         if let (Proof::TxtRecord { name, value }, Some(hook)) = (self, &request.ca.dns) {
-            cleanup(hook, &name, &value).await;
+            dns_hook::cleanup(hook, &name, &value).await;
         }
     }
 }
@@ -253,66 +250,10 @@ impl HttpClient for HttpsClient {
     }
 }
 
-/// Sets the TXT record of `name`. Returns when the program exits, by which time the record must be published.
-async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
-    let done = call(&hook.present, name, value).await;
-    done.map_err(|source| AcmeError::Hook {
-        program: hook.present.clone(),
-        source,
-    })
-}
-
-/// Removes the TXT record. A record that remains does no harm.
-async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
-    if let Err(error) = call(&hook.cleanup, name, value).await {
-        let error = ErrorChain(&error);
-        warn!(program = %hook.cleanup.display(), %name, %error, "the cleanup program failed; the TXT record may remain");
-    }
-}
-
-async fn call(program: &Path, name: &str, value: &str) -> Result<(), HookError> {
-    // A bare name is a file in the directory of the configuration, not a command in PATH.
-    let program = std::path::absolute(program).map_err(HookError::Path)?;
-    let mut child = Command::new(program)
-        .args([name, value])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(HookError::Start)?;
-    let stderr = child.stderr.take().expect("stderr is piped");
-    let run = async {
-        let mut output = Vec::new();
-        // The message is limited; further output is read and discarded, otherwise the program would block.
-        let mut stderr = stderr;
-        let mut head = (&mut stderr).take(MAX_OUTPUT_LEN);
-        let _ = head.read_to_end(&mut output).await;
-        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-        (child.wait().await, output)
-    };
-    let Ok((status, output)) = timeout(HOOK_TIMEOUT, run).await else {
-        return Err(HookError::Timeout(HOOK_TIMEOUT));
-    };
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(HookError::Exit {
-            status,
-            output: String::from_utf8_lossy(&output).trim().to_owned(),
-        }),
-        Err(error) => Err(HookError::Wait(error)),
-    }
-}
-
 const RETRY_POLICY: RetryPolicy = RetryPolicy::new().timeout(POLL_TIMEOUT).backoff(1.5);
 
 /// The time for which the state of an order is polled after each step.
 const POLL_TIMEOUT: Duration = Duration::from_secs(90);
-
-/// DNS providers may need minutes to publish a record on all servers.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(180);
-
-const MAX_OUTPUT_LEN: u64 = 2048;
 
 #[cfg(test)]
 mod tests {

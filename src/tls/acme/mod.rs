@@ -10,6 +10,7 @@
 
 pub(crate) mod cert_chain;
 pub(crate) mod client;
+pub(crate) mod dns_hook;
 pub(crate) mod error;
 pub(crate) mod files;
 pub(crate) mod host;
@@ -45,12 +46,12 @@ use rustls::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
+    env, fmt, io,
     net::IpAddr,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tracing::error;
+use tracing::{error, warn};
 
 /// The ACME client: obtains certificates and renews them.
 pub(crate) struct Acme {
@@ -84,6 +85,9 @@ impl Acme {
         inherited: &mut Inherited,
     ) -> Result<Acme, BadRoots> {
         let tls = files::client_config(config.ca_file.as_deref())?;
+        if let Some(variable) = config::ignored_proxy_variable(config, |name| env::var(name).ok()) {
+            warn!(%variable, "the proxy of this variable is not used for the ACME CA; Lockgate connects directly");
+        }
         let directory = config.directory.url().to_owned();
         let eab = (!config.eab.kid.is_empty()).then(|| config.eab.clone());
         let folder = config.storage.join("acme").join(folder(&directory));

@@ -2,13 +2,15 @@
 //!
 //! The order is: the exact name; a wildcard for its first label; `tls.default`; an alert. For each of the first two,
 //! files and the development CA precede certificates issued by ACME. Without a server name: `tls.default`, the
-//! development CA's certificate for localhost, an alert. If two files name the same host, the first one in the
-//! configuration wins, with a warning.
+//! development CA's certificate for localhost, an alert. If several files name the same host, `set` chooses between
+//! keys of different kinds by what the client supports; of the same kind, the first one in the configuration wins,
+//! with a warning.
 //!
 //! `table` is an immutable snapshot, which `reload` replaces when files change. Hosts that have no certificate are
 //! a diagnostic, or receive one from the development CA.
 
 pub(crate) mod reload;
+pub(crate) mod set;
 pub(crate) mod table;
 
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
         cert_files,
         certs::{
             reload::{CertReload, log_reload, reload_table},
+            set::CertSet,
             table::{CertSource, CertTable, LoadedCert, address, join_diagnostics},
         },
         dev::DevCa,
@@ -164,12 +167,12 @@ impl Certificates {
             .collect()
     }
 
-    /// Returns the certificates that are not valid now according to their dates: the file, and the problem with its
-    /// remedy.
-    pub fn date_problems(&self) -> Vec<(String, String)> {
+    /// Returns a warning for each certificate that clients may reject now: because of its dates, its usages, or the
+    /// chain in its file.
+    pub fn warnings(&self) -> Vec<Diagnostic> {
         let table = self.table.load();
-        let problem = |cert: &LoadedCert| Some((cert.from(), cert.date_problem(UnixTime::now())?));
-        table.certs.iter().filter_map(problem).collect()
+        let warning = |cert: &LoadedCert| cert.warning(UnixTime::now());
+        table.certs.iter().filter_map(warning).collect()
     }
 
     /// Returns every name served from files and the development CA, with its expiry in seconds since 1970.
@@ -208,7 +211,8 @@ impl Certificates {
     #[cfg(test)]
     pub(crate) fn for_name(&self, name: &str) -> Arc<CertifiedKey> {
         let table = self.table.load();
-        table.find(name).cloned().expect("the table has the name")
+        let set = table.find(name).expect("the table has the name");
+        set.first().expect("a set has a certificate").clone()
     }
 
     /// Returns the ACME certificate for `name`, if this gateway has the name. ACME may manage others too.
@@ -226,15 +230,16 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let table = self.table.load();
+        let offered = hello.signature_schemes();
         match hello.server_name() {
             Some(name) => {
                 let name = normalize_sni(name);
-                let certificate = table.find(&name).cloned();
+                let certificate = table.choose(&name, offered);
                 certificate
                     .or_else(|| self.issued_cert(&name))
-                    .or_else(|| table.default_cert.clone())
+                    .or_else(|| table.default_cert.as_ref()?.choose_or_first(offered))
             }
-            None => table.without_sni().cloned(),
+            None => table.without_sni()?.choose_or_first(offered),
         }
     }
 }
@@ -320,7 +325,7 @@ fn issue_dev_certs(
             issue(table, ca, vec![name], diagnostics);
         }
     }
-    table.local_cert = issue(table, ca, local, diagnostics);
+    table.local_cert = issue(table, ca, local, diagnostics).map(CertSet::of);
 }
 
 fn issue(

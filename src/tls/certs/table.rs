@@ -3,9 +3,13 @@
 use crate::{
     config::{CertificateFiles, Diagnostic, Located},
     lifecycle::command::CertificateStatus,
-    tls::x509::{self, CertInfo, date, normalize_sni},
+    tls::{
+        certs::set::CertSet,
+        chain,
+        x509::{self, CertInfo, date, normalize_sni},
+    },
 };
-use rustls::{pki_types::UnixTime, sign::CertifiedKey};
+use rustls::{SignatureScheme, pki_types::UnixTime, sign::CertifiedKey};
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 use tracing::warn;
 
@@ -13,12 +17,13 @@ use tracing::warn;
 pub(crate) struct CertTable {
     /// Certificates by DNS name, `*.name` or IP address, in lower case. An SNI never contains an address (RFC 6066 §3),
     /// but `tls.default` may.
-    by_name: BTreeMap<Box<str>, Arc<CertifiedKey>>,
-    /// The certificate of `tls.default`, for unknown names.
-    pub(crate) default_cert: Option<Arc<CertifiedKey>>,
+    by_name: BTreeMap<Box<str>, CertSet>,
+    /// The certificates of `tls.default`, for unknown names.
+    pub(crate) default_cert: Option<CertSet>,
     /// The development CA's certificate for clients that send no name.
-    pub(crate) local_cert: Option<Arc<CertifiedKey>>,
-    /// The certificates behind `by_name` with their sources; the first of two with the same name is served.
+    pub(crate) local_cert: Option<CertSet>,
+    /// The certificates behind `by_name` with their sources; the first of two with the same name and kind of key is
+    /// served.
     pub(crate) certs: Vec<LoadedCert>,
 }
 
@@ -54,11 +59,10 @@ impl CertTable {
         table
     }
 
-    /// Adds a certificate for those of its names that have none.
+    /// Adds a certificate for those of its names that have none with such a key.
     pub(crate) fn insert(&mut self, cert: LoadedCert) {
         for name in &cert.names {
-            let entry = self.by_name.entry(name.clone());
-            entry.or_insert_with(|| cert.key.clone());
+            self.by_name.entry(name.clone()).or_default().add(&cert.key);
         }
         self.certs.push(cert);
     }
@@ -69,19 +73,39 @@ impl CertTable {
         self.default_cert.is_some()
     }
 
-    /// Returns the certificate for `name`, in lower case. A wildcard matches exactly one label (RFC 9525 §6.3).
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        self.by_name.get(name).or_else(|| {
-            let (label, parent) = name.split_once('.')?;
-            if label.is_empty() || address(name).is_some() {
-                return None;
-            }
-            self.by_name.get(format!("*.{parent}").as_str())
-        })
+    /// Returns the certificates for `name`, in lower case: those of the exact name, otherwise those of a wildcard.
+    pub(crate) fn find(&self, name: &str) -> Option<&CertSet> {
+        self.by_name.get(name).or_else(|| self.find_wildcard(name))
     }
 
-    /// Returns the certificate for clients that send no name.
-    pub(crate) fn without_sni(&self) -> Option<&Arc<CertifiedKey>> {
+    /// Returns the certificate for `name` that a client with these signature schemes can verify. Without one it returns
+    /// the first for the name, so that the TLS handshake fails with the alert for it.
+    pub(crate) fn choose(
+        &self,
+        name: &str,
+        offered: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let exact = self.by_name.get(name);
+        if let Some(key) = exact.and_then(|set| set.choose(offered)) {
+            return Some(key);
+        }
+        let wildcard = self.find_wildcard(name);
+        wildcard
+            .and_then(|set| set.choose(offered))
+            .or_else(|| exact.or(wildcard)?.first().cloned())
+    }
+
+    /// A wildcard matches exactly one label (RFC 9525 §6.3).
+    fn find_wildcard(&self, name: &str) -> Option<&CertSet> {
+        let (label, parent) = name.split_once('.')?;
+        if label.is_empty() || address(name).is_some() {
+            return None;
+        }
+        self.by_name.get(format!("*.{parent}").as_str())
+    }
+
+    /// Returns the certificates for clients that send no name.
+    pub(crate) fn without_sni(&self) -> Option<&CertSet> {
         self.default_cert.as_ref().or(self.local_cert.as_ref())
     }
 
@@ -90,11 +114,11 @@ impl CertTable {
         self.by_name.keys().map(|name| &**name)
     }
 
-    /// Returns the expiry of each name's certificate, in seconds since 1970.
+    /// Returns the expiry of each name's certificate, in seconds since 1970; of several, that of the first to expire.
     pub(crate) fn expiries(&self) -> BTreeMap<Box<str>, i64> {
         let expiries = self.by_name.iter();
         expiries
-            .filter_map(|(name, key)| Some((name.clone(), cert_info(key)?.not_after)))
+            .filter_map(|(name, set)| Some((name.clone(), set.not_after()?)))
             .collect()
     }
 
@@ -102,8 +126,8 @@ impl CertTable {
     pub(crate) fn warn_shadowed_names(&self, cert: &LoadedCert) {
         for name in &cert.names {
             let served = self.by_name.get(name);
-            if served.is_some_and(|key| !Arc::ptr_eq(key, &cert.key)) {
-                warn!(%name, file = %cert.from(), "an earlier certificate has this name and is served");
+            if served.is_some_and(|set| !set.keys().any(|key| Arc::ptr_eq(key, &cert.key))) {
+                warn!(%name, file = %cert.from(), "an earlier certificate has this name and kind of key, and is served");
             }
         }
     }
@@ -149,7 +173,35 @@ impl LoadedCert {
             ordering: false,
             next_attempt: None,
             error: (!self.diagnostics.is_empty()).then(|| join_diagnostics(&self.diagnostics)),
+            warning: self.chain_warning(UnixTime::now()),
         }
+    }
+
+    /// Returns why clients may reject the chain at `now`, apart from the dates of the certificate itself. The
+    /// development CA's own are verified by clients that know it.
+    pub(crate) fn chain_warning(&self, now: UnixTime) -> Option<String> {
+        match self.source {
+            CertSource::File(_) => chain::warning(&self.key.cert, now),
+            CertSource::Dev(_) => None,
+        }
+    }
+
+    /// Returns one diagnostic with every reason for which clients may reject the certificate at `now`.
+    pub(crate) fn warning(&self, now: UnixTime) -> Option<Diagnostic> {
+        let date = self.date_problem(now);
+        let problems: Vec<String> = date.into_iter().chain(self.chain_warning(now)).collect();
+        if problems.is_empty() {
+            return None;
+        }
+        let at = match &self.source {
+            CertSource::File(entry) => entry.cert.at.or(entry.at),
+            CertSource::Dev(_) => None,
+        };
+        Some(Diagnostic {
+            at,
+            message: format!("certificate {}: {}", self.from(), problems.join("; ")),
+            hint: None,
+        })
     }
 
     /// Returns why the certificate is not valid at `now` according to its dates.

@@ -51,7 +51,7 @@ fn first_of_two_certificates_for_a_name_wins() {
     let both = build_certificates(&tls(vec![first, second], ""));
     let served = |certificates: &Certificates| {
         let table = certificates.table.load();
-        table.find("a.test").unwrap().cert.clone()
+        table.find("a.test").unwrap().first().unwrap().cert.clone()
     };
     assert_eq!(served(&both), served(&expected));
 }
@@ -182,11 +182,13 @@ fn development_ca_issues_only_missing_certificates_and_may_serve_the_default() {
     let certificates = Certificates::build(&tls, &hosts, None, &issuers, &mut diagnostics);
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let table = certificates.table.load();
-    let from_file = table.find("a.test").unwrap();
-    assert!(Arc::ptr_eq(from_file, table.find("localhost").unwrap()));
-    let issued = table.find("b.test").unwrap();
-    assert!(Arc::ptr_eq(issued, table.default_cert.as_ref().unwrap()));
-    assert!(Arc::ptr_eq(issued, table.without_sni().unwrap()));
+    let first = |name: &str| table.find(name).unwrap().first().unwrap().clone();
+    let from_file = first("a.test");
+    assert!(Arc::ptr_eq(&from_file, &first("localhost")));
+    let default = table.default_cert.as_ref().unwrap().first().unwrap();
+    assert!(Arc::ptr_eq(&first("b.test"), default));
+    let without_sni = table.without_sni().unwrap().first().unwrap();
+    assert!(Arc::ptr_eq(&first("b.test"), without_sni));
 
     let bad = [exact("ä.test")];
     Certificates::build(&tls, &bad, None, &issuers, &mut diagnostics);

@@ -34,7 +34,7 @@ async fn wrong_by(offset: &str, error: &str) {
             .is_some_and(|text| text.contains(error)),
         "{row:#}"
     );
-    assert!(lockgate.stderr().contains(error));
+    lockgate.until_logged(error).await;
     assert_eq!(fixture.pebble.orders(), 2);
 
     // `a.test` was not renewed because of the wrong clock.

@@ -1,6 +1,7 @@
 //! Faults of the disk with the certificate store.
 
 use super::fixture::{AcmeFixture, failed, issued, stop, until};
+use crate::harness::eventually;
 use std::{fs, path::PathBuf, process::Command};
 
 /// A tmpfs of its own, unmounted on drop.
@@ -67,7 +68,7 @@ async fn full_disk_keeps_certificates_in_memory_until_they_can_be_saved() {
         fixture.leaf(host).await.expect("served");
     }
     failed(&lockgate, "b.test", "No space left on device").await;
-    assert!(lockgate.stderr().contains("kept in memory only"));
+    lockgate.until_logged("kept in memory only").await;
 
     fs::remove_file(filler).expect("there");
     until(&lockgate, "b.test", |row| row["error"].is_null()).await;
@@ -115,12 +116,13 @@ async fn damaged(damage: impl FnOnce(Vec<u8>) -> Vec<u8>, error: &str) {
     fixture.leaf("a.test").await.expect("served again");
     assert_eq!(fixture.pebble.orders(), 3);
     assert_eq!(fixture.leaf_of("b.test"), other);
-    let log = lockgate.log("ERROR");
-    let moved = log.iter().find(|line| line["name"] == "a.test.pem");
-    assert!(
-        moved.is_some_and(|line| line.to_string().contains(error)),
-        "{log:?}"
-    );
+    eventually("the error of the file in the log", async || {
+        let log = lockgate.log("ERROR");
+        let moved = log.iter().find(|line| line["name"] == "a.test.pem");
+        let is_explained = moved.is_some_and(|line| line.to_string().contains(error));
+        is_explained.then_some(()).ok_or(format!("{log:?}"))
+    })
+    .await;
     let mut files = fs::read_dir(folder)
         .expect("there")
         .map(|file| file.expect("read").file_name());

@@ -46,6 +46,17 @@ async fn three_hosts_are_issued_by_http_01() {
     three_hosts_at_once("http-01").await;
 }
 
+#[tokio::test]
+async fn host_is_issued_by_http_01_through_a_cleartext_listener() {
+    let fixture = AcmeFixture::new().await;
+    let config = fixture.config(&["a.test"], "challenge = \"http-01\"");
+    let cleartext = "http = []\ntrusted_proxies = [\"127.0.0.0/8\"]\ncleartext = [";
+    let config = config.replacen("http = [", cleartext, 1);
+    let lockgate = Lockgate::with_file(&config).start().await;
+    issued(&lockgate, "a.test").await;
+    session(&fixture, "a.test").await;
+}
+
 /// The programs that change DNS: Pebble's DNS server takes JSON.
 fn hook(fixture: &AcmeFixture) -> String {
     let url = fixture.pebble.management();
@@ -184,12 +195,12 @@ async fn second_process_serves_certificates_of_the_first() {
     let second = Lockgate::with_file(&config).start().await;
     let row = until(&second, "a.test", |row| row["not_after"].is_string()).await;
     assert_eq!(row["source"], "acme");
-    assert!(second.stderr().contains("this process only serves them"));
+    second.until_logged("this process only serves them").await;
     assert_eq!(fixture.pebble.orders(), 1);
     // It orders missing certificates once the first process has released the lock.
     stop(&mut first).await;
     failed(&second, "b.test", "").await;
-    assert!(second.stderr().contains("the other process has released"));
+    second.until_logged("the other process has released").await;
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@
 
 use super::{Lines, snapshot};
 use crate::harness::{
-    Backend, Frame, Head, Lockgate, Wire, eventually, handshake, observe, switching_protocols,
+    Backend, Frame, Head, Lockgate, Wire, eventually, handshake, listener, observe,
+    switching_protocols,
 };
 use serde_json::Value;
 use std::{future::pending, net::SocketAddr};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Starts a backend that answers with the fault named by the path.
 async fn backend() -> SocketAddr {
@@ -293,9 +294,16 @@ async fn reasons_of_limits_are_unchanged() {
     drop(left);
     lines.insert(refusal(&lockgate, "client-left").await);
     let lockgate = Lockgate::to(backend.address)
+        .server("http = [\"127.0.0.1:0\"]")
         .with("[limits]\nsessions_per_ip = 1\nrequests_per_ip = 1")
         .start()
         .await;
+    let http = listener(&lockgate.status().await, "http");
+    let mut marked = Wire::plain(TcpStream::connect(http).await.expect("it listens"));
+    marked
+        .send("GET /forwarded-proto HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: https\r\n\r\n")
+        .await;
+    lines.insert(refusal(&lockgate, "forwarded-proto").await);
     let _session = lockgate.session(&backend).await;
     let _refused = lockgate.upgrade("/sessions-share", "").await;
     lines.insert(refusal(&lockgate, "sessions-share").await);

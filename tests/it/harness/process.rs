@@ -1,6 +1,6 @@
 //! The binary as a child process: started with a configuration or with flags, observed and stopped.
 
-use super::{Backend, H2, Head, Wire, program::interpreter, web::trusting, within};
+use super::{Backend, H2, Head, Wire, eventually, program::interpreter, web::trusting, within};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use rustls::pki_types::ServerName;
 use std::{
@@ -325,6 +325,19 @@ impl Lockgate {
         self.record(|record| record["event"] == "close")
     }
 
+    /// Waits until the log on stderr contains `text`. It is written in the background.
+    #[track_caller]
+    pub(crate) fn until_logged(&self, text: &str) -> impl Future<Output = ()> {
+        eventually(format!("{text:?} in the log"), async move || {
+            let logged = self.stderr();
+            if logged.contains(text) {
+                Ok(())
+            } else {
+                Err(logged)
+            }
+        })
+    }
+
     /// Everything that was written to the access log so far.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.records.borrow().clone()
@@ -487,6 +500,13 @@ impl Setup {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/activate.py");
         let python = interpreter().display().to_string();
         self.under(&[&python, script, addresses])
+    }
+
+    /// Makes IPv6 sockets impossible, as on a machine without IPv6.
+    pub(crate) fn without_ipv6(self) -> Setup {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/without_ipv6.py");
+        let python = interpreter().display().to_string();
+        self.under(&[&python, script])
     }
 
     /// Mounts this file as `/etc/resolv.conf`, and a file `hosts` in its folder as `/etc/hosts`, in a private mount

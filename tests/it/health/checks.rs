@@ -1,7 +1,7 @@
 //! Health checks mark backends down and up; open sessions stay or drain.
 
 use super::*;
-use crate::harness::{Backend, eventually, within};
+use crate::harness::{Backend, eventually, observe, within};
 
 /// Answers the next health check with this status.
 async fn answer(backend: &Backend, status: &str) {
@@ -82,6 +82,11 @@ async fn backend_that_stops_listening_gets_no_new_sessions_and_keeps_open_ones()
     }
     let there = format!("ws://{}", switched.address);
     let there = |record: &serde_json::Value| record["backend"] == *there;
+    // Every session has its record before those of the backend are counted.
+    eventually("the records of all sessions", async || {
+        observe(lockgate.records().len(), |records| *records == 8)
+    })
+    .await;
     assert_eq!(lockgate.records().iter().filter(|it| there(it)).count(), 2);
     for wire in kept.iter_mut().chain(&mut more) {
         wire.echoes().await;

@@ -47,6 +47,12 @@ async fn states_are_reported_in_metrics_status_and_log() {
     );
     seen("warming").await;
     seen("up").await;
+    eventually("the end of the second slow start in the log", async || {
+        observe(lockgate.stderr(), |log| {
+            log.matches("slow start ended").count() == 2
+        })
+    })
+    .await;
     let log = lockgate.stderr();
     for (line, times) in [
         ("backend is down", 1),

@@ -12,7 +12,9 @@ use std::fs;
 /// Returns the leaf that is served for `name`.
 fn served(certificates: &Certificates, name: &str) -> Option<Vec<u8>> {
     let table = certificates.table.load();
-    table.find(name).map(|key| key.cert[0].to_vec())
+    table
+        .find(name)
+        .map(|set| set.first().unwrap().cert[0].to_vec())
 }
 
 /// Reloads all files and returns the changes.
@@ -54,7 +56,8 @@ fn valid_pair_replaces_the_previous_one() {
     assert_eq!(served(&certificates, "new.test"), second);
     assert_eq!(served(&certificates, "old.test"), None);
     let default = certificates.table.load().default_cert.clone();
-    assert_eq!(default.map(|key| key.cert[0].to_vec()), second);
+    let default = default.map(|set| set.first().unwrap().cert[0].to_vec());
+    assert_eq!(default, second);
     assert!(certificates.expiries().contains_key("new.test"));
     assert_eq!(certificates.status()[0].names, ["a.test", "new.test"]);
     assert_eq!(reload_all(&certificates), []);
@@ -201,7 +204,10 @@ fn default_certificate_stays_when_no_certificate_has_its_name() {
     );
     let default = |certificates: &Certificates| {
         let table = certificates.table.load();
-        table.default_cert.as_ref().map(|key| key.cert[0].to_vec())
+        table
+            .default_cert
+            .as_ref()
+            .map(|set| set.first().unwrap().cert[0].to_vec())
     };
     assert_eq!(default(&certificates), first);
     pki.pair("a", &["c.test"]);
@@ -233,7 +239,9 @@ fn reload_keeps_certificates_of_the_development_ca() {
     // A file has precedence, but not for clients that send no name.
     assert_ne!(served(&certificates, "localhost"), localhost);
     let table = certificates.table.load();
-    let without_sni = table.without_sni().map(|key| key.cert[0].to_vec());
+    let without_sni = table
+        .without_sni()
+        .map(|set| set.first().unwrap().cert[0].to_vec());
     assert_eq!(without_sni, localhost);
 }
 
