@@ -48,6 +48,7 @@ fn main() {
         passive: Passive::default(),
         all_down: AllDown::default(),
         retry: Retry::default(),
+        connect_timeout: DurationValue(Duration::from_secs(2)),
         admission: Admission {
             handshakes: 0,
             ..Admission::default()
