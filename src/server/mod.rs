@@ -32,7 +32,9 @@ use crate::{
     },
     listener::{connection::ConnectionHandler, limits::ConnectionLimiter},
     net::descriptors::DescriptorUse,
-    observe::{access::AccessLog, logging::ErrorChain, metrics::Metrics},
+    observe::{
+        access::AccessLog, log_throttle::KeyedLogThrottle, logging::ErrorChain, metrics::Metrics,
+    },
     registry::SessionRegistry,
     server::{
         active_config::{ActiveConfig, ConfigSource},
@@ -162,6 +164,7 @@ impl Server {
         let connections = Arc::new(ConnectionHandler {
             http: context.clone(),
             limiter: Arc::new(limiter),
+            throttle: KeyedLogThrottle::new(),
         });
         let drains = Drains::default();
         Ok(Server {

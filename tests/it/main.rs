@@ -26,6 +26,7 @@ mod contract;
 mod demo;
 mod descriptors;
 mod dns;
+mod early_responses;
 mod examples;
 mod explain;
 mod files;
