@@ -8,7 +8,7 @@ use crate::{
         h2_response::{MeteredBody, ResponseProgress, StreamGuard},
         parse_refusal,
         progress::ProgressLimits,
-        request_body::RequestBody,
+        request_body::{RequestBody, UnreadBody},
         timeouts::{ClientStream, ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
     },
     lifecycle::tasks::Tasks,
@@ -137,14 +137,21 @@ where
             builder.enable_connect_protocol();
         }
         let progress = ProgressLimits::of_client(limits);
-        let connection_state = state.clone();
+        let (connection_state, tasks) = (state.clone(), context.tasks.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let state = &connection_state;
-            let request = request.map(|body| RequestBody::new(body, state));
             let opened = (!state.is_refusing()).then(|| {
                 let in_flight = state.begin_request();
                 let progress = Arc::new(ResponseProgress::new(progress));
-                let guard = StreamGuard::new(progress.clone(), state.clone(), in_flight.clone());
+                let unread = Arc::new(UnreadBody::default());
+                let request = request.map(|body| RequestBody::of_stream(body, &unread));
+                let guard = StreamGuard::new(
+                    progress.clone(),
+                    state.clone(),
+                    unread,
+                    tasks.clone(),
+                    in_flight.clone(),
+                );
                 OPENED_STREAM.with(|opened| opened.set(Some(guard)));
                 (Box::pin(answer(request, in_flight)), progress)
             });

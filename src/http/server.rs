@@ -7,6 +7,7 @@ use crate::{
         h2,
         parse_refusal,
         peer::Peer,
+        refusal::RefusalReason,
         request_body::RequestBody,
         service,
         validate,
@@ -86,14 +87,14 @@ pub(crate) async fn drive<S, F>(
             .with_upgrades()
     };
     let mut connection = pin!(connection);
-    let mut shutting_down = false;
+    let (mut shutting_down, mut refused) = (false, false);
     let ended = loop {
         tokio::select! {
             // The connection is polled first: what it reads determines whether it may close.
             biased;
             ended = connection.as_mut() => break ended,
             // When polled again, the connection checks its deadline.
-            _ = state.notified() => record_refusal(context, client, &state),
+            _ = state.notified() => refused |= record_refusal(context, client, &state),
             () = state.stopped(context), if !shutting_down => {
                 shutting_down = true;
                 state.hasten();
@@ -101,16 +102,22 @@ pub(crate) async fn drive<S, F>(
             }
         }
     };
-    record_refusal(context, client, &state);
+    refused |= record_refusal(context, client, &state);
+    // hyper refuses the preface of HTTP/2 without a response.
+    if !refused && ended.as_ref().is_err_and(hyper::Error::is_parse) {
+        parse_refusal::record(context, client, "1.1", 400, RefusalReason::Malformed);
+    }
     log_end(client, ended);
 }
 
-/// Records a request that hyper has refused since the last call.
-fn record_refusal(context: &Context, client: IpAddr, state: &ConnState) {
-    if let Some(status) = state.take_refusal() {
-        let reason = parse_refusal::reason(status);
-        parse_refusal::record(context, client, "1.1", status, reason);
-    }
+/// Records a request that hyper has refused since the last call; returns whether there is one.
+fn record_refusal(context: &Context, client: IpAddr, state: &ConnState) -> bool {
+    let Some(status) = state.take_refusal() else {
+        return false;
+    };
+    let reason = parse_refusal::reason(status);
+    parse_refusal::record(context, client, "1.1", status, reason);
+    true
 }
 
 fn log_end(client: IpAddr, ended: Result<(), hyper::Error>) {

@@ -15,7 +15,7 @@ use crate::{
         progress::{ProgressLimits, ProgressMeter},
     },
     net::{
-        linger::LingeringClose,
+        linger::{LingeringClose, STOPPING_LINGER},
         socket::{Socket, Transport},
         tls_stream::ServerStream,
     },
@@ -578,9 +578,6 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
         self.poll_linger(cx).map(Ok)
     }
 }
-
-/// The maximum duration of a lingering close while the process stops; that of a session is as long.
-const STOPPING_LINGER: Duration = Duration::from_secs(1);
 
 /// Streams of one HTTP/2 connection that may stall before the connection ends.
 const MAX_STALLED_STREAMS: u32 = 10;

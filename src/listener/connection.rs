@@ -10,7 +10,10 @@ use crate::{
         redirect, server,
     },
     listener::limits::{ConnectionLimiter, ConnectionPermit},
-    net::{linger::linger, socket::Socket},
+    net::{
+        linger::{STOPPING_LINGER, linger},
+        socket::Socket,
+    },
     observe::{log_throttle::KeyedLogThrottle, logging::ErrorChain},
     proto::proxy_header::{self, BadProxyHeader},
     tls::{
@@ -258,9 +261,6 @@ async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, Ac
         }
     }
 }
-
-/// The maximum duration of a lingering close while the process stops.
-const STOPPING_LINGER: Duration = Duration::from_secs(1);
 
 const TRUST_DEV_CA: &str = "the certificate is of the development CA: run `lockgate cert trust` on the machine of the \
     client, or give the client the file that `lockgate cert ca` prints";

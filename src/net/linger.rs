@@ -11,14 +11,50 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The second half of a lingering close, after the shutdown. Its limits are nginx's `lingering_timeout` and
-/// `lingering_time`.
+/// The second half of a lingering close, after the shutdown.
 #[derive(Debug)]
-pub(crate) struct LingeringClose {
+pub(crate) struct LingeringClose(LingerLimits);
+
+/// How long input is discarded: nginx's `lingering_timeout` and `lingering_time`.
+#[derive(Debug)]
+pub(crate) struct LingerLimits {
     end: Instant,
     idle_end: Instant,
     /// The bytes that may still be discarded.
     left: u64,
+}
+
+// === impl LingerLimits ===
+
+impl LingerLimits {
+    pub(crate) fn begin(now: Instant) -> Self {
+        LingerLimits {
+            end: now + MAX_DURATION,
+            idle_end: now + MAX_IDLE,
+            left: MAX_DISCARDED,
+        }
+    }
+
+    /// Returns the end, regardless of what arrives.
+    pub(crate) fn end(&self) -> Instant {
+        self.end
+    }
+
+    /// Returns the end if nothing arrives.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.end.min(self.idle_end)
+    }
+
+    /// Records bytes that were discarded.
+    pub(crate) fn record(&mut self, bytes: u64, now: Instant) {
+        self.idle_end = now + MAX_IDLE;
+        self.left = self.left.saturating_sub(bytes);
+    }
+
+    /// Returns whether too many bytes were discarded.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.left == 0
+    }
 }
 
 // === impl LingeringClose ===
@@ -26,16 +62,12 @@ pub(crate) struct LingeringClose {
 impl LingeringClose {
     /// Creates it at the time of the shutdown.
     pub(crate) fn begin(now: Instant) -> Self {
-        LingeringClose {
-            end: now + MAX_DURATION,
-            idle_end: now + MAX_IDLE,
-            left: MAX_DISCARDED,
-        }
+        LingeringClose(LingerLimits::begin(now))
     }
 
     /// Ends the close at `end`, unless it ends earlier.
     pub(crate) fn end_by(&mut self, end: Instant) {
-        self.end = self.end.min(end);
+        self.0.end = self.0.end.min(end);
     }
 
     /// Discards input. Completes when the peer has closed the connection, or at a limit; `timer` is reset to the next
@@ -48,15 +80,14 @@ impl LingeringClose {
     ) -> Poll<()> {
         loop {
             let now = Instant::now();
-            let deadline = self.end.min(self.idle_end);
+            let deadline = self.0.deadline();
             if now >= deadline {
                 return Poll::Ready(());
             }
             match io.poll_discard(cx) {
                 Poll::Ready(Ok(read @ 1..)) => {
-                    self.idle_end = now + MAX_IDLE;
-                    self.left = self.left.saturating_sub(read as u64);
-                    if self.left == 0 {
+                    self.0.record(read as u64, now);
+                    if self.0.is_used_up() {
                         return Poll::Ready(());
                     }
                 }
@@ -77,6 +108,9 @@ pub(crate) async fn linger(mut io: impl Transport) {
     let mut timer = pin!(sleep_until(now));
     poll_fn(|cx| lingering.poll(cx, &mut io, timer.as_mut())).await;
 }
+
+/// The maximum duration of a lingering close while the process stops.
+pub(crate) const STOPPING_LINGER: Duration = Duration::from_secs(1);
 
 /// The time in which the peer must have closed the connection.
 const MAX_DURATION: Duration = Duration::from_secs(30);

@@ -63,3 +63,4 @@ mod tap;
 mod tiers;
 mod timeouts;
 mod tokens;
+mod unparsed_requests;
