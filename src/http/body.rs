@@ -1,6 +1,9 @@
 //! Streaming bodies with idle deadlines, and guards that are held until a body is complete.
 
-use crate::http::progress::{ProgressLimits, ProgressMeter};
+use crate::http::{
+    progress::{ProgressLimits, ProgressMeter},
+    request_body::RequestBody,
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -55,8 +58,8 @@ pub(crate) struct BodyStatus {
     pub(crate) complete: AtomicBool,
 }
 
-struct TimeoutBody<G> {
-    body: Incoming,
+struct TimeoutBody<B, G> {
+    body: B,
     status: Arc<BodyStatus>,
     /// Runs while a read is pending. Between reads the delay is caused by the reader.
     meter: ProgressMeter,
@@ -93,7 +96,7 @@ pub(crate) fn text(text: String) -> Body {
 /// Forwards a request body, and ends it with an error when its client is slower than `limits`. `status` records
 /// progress and errors.
 pub(crate) fn request_body(
-    body: Incoming,
+    body: RequestBody,
     limits: ProgressLimits,
     status: Arc<BodyStatus>,
 ) -> Body {
@@ -112,13 +115,16 @@ pub(crate) fn response_body<G: Send + 'static>(
     with_timeout(body, limits, Arc::default(), request, guard)
 }
 
-fn with_timeout<G: Send + 'static>(
-    body: Incoming,
+fn with_timeout<B, G: Send + 'static>(
+    body: B,
     limits: ProgressLimits,
     status: Arc<BodyStatus>,
     request: Option<RequestCanceller>,
     guard: G,
-) -> Body {
+) -> Body
+where
+    B: HttpBody<Data = Bytes, Error = hyper::Error> + Send + Unpin + 'static,
+{
     if body.is_end_stream() {
         return body.map_err(Into::into).boxed_unsync();
     }
@@ -233,9 +239,12 @@ impl RequestCanceller {
 
 // === impl TimeoutBody ===
 
-impl<G> Unpin for TimeoutBody<G> {}
+impl<B, G> Unpin for TimeoutBody<B, G> {}
 
-impl<G: Send> HttpBody for TimeoutBody<G> {
+impl<B, G> HttpBody for TimeoutBody<B, G>
+where
+    B: HttpBody<Data = Bytes, Error = hyper::Error> + Unpin,
+{
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -287,7 +296,7 @@ impl<G: Send> HttpBody for TimeoutBody<G> {
     }
 }
 
-impl<G> TimeoutBody<G> {
+impl<B, G> TimeoutBody<B, G> {
     fn arm_timer(&mut self) {
         if let Some(deadline) = self.meter.deadline() {
             self.timer.as_mut().reset(deadline);
@@ -295,7 +304,7 @@ impl<G> TimeoutBody<G> {
     }
 }
 
-impl<G> Drop for TimeoutBody<G> {
+impl<B, G> Drop for TimeoutBody<B, G> {
     fn drop(&mut self) {
         if let Some(request) = self.request.take() {
             request.cancel();

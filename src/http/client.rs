@@ -22,6 +22,7 @@ use crate::{
     net::{
         descriptors::{DescriptorBudget, DescriptorUse, is_exhaustion},
         dial::DialError,
+        early_response::EarlyResponseStream,
         resolver::Resolver,
     },
     upstream::{connect::BackendDialer, lease::Lease},
@@ -133,7 +134,7 @@ impl HttpClient {
             .title_case_headers(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUF_LEN)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(EarlyResponseStream::new(stream)))
             .await?;
         self.tasks.spawn(async {
             // Errors of the connection reach the future that awaits the response.

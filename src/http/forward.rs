@@ -9,6 +9,7 @@ use crate::{
         progress::ProgressLimits,
         refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
         request::RequestContext,
+        request_body::RequestBody,
         retry::{Attempt, AttemptOutcome, AttemptTime, Attempts, FailureKind},
         rewrite::{self, Outbound},
     },
@@ -54,7 +55,7 @@ pub(crate) async fn forward(
     route: &Route,
     parts: &Parts,
     path: &NormalPath<'_>,
-    body: Incoming,
+    body: RequestBody,
     outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
     let mut attempts = Attempts::new(&context.metrics, rc, route, parts, path);
@@ -143,7 +144,8 @@ impl Attempt for ForwardAttempt<'_> {
             Ok(Err(error)) => error,
             Err(_) => {
                 let error = ResponseTimeout(self.answer_idle);
-                warn_backend_failure(self.route, &lease, &error, LOG_MESSAGE);
+                let why = RefusalReason::AnswerIdle;
+                warn_backend_failure(self.route, &lease, &error, why, LOG_MESSAGE);
                 return AttemptOutcome::Final(Err(Refusal::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     RefusalReason::AnswerIdle,
@@ -158,9 +160,10 @@ impl Attempt for ForwardAttempt<'_> {
             warn_exhaustion(&error);
             return AttemptOutcome::Final(Err(Refusal::no_descriptor()));
         }
-        warn_backend_failure(self.route, &lease, &error, LOG_MESSAGE);
+        let refusal = backend_refusal(&error);
+        warn_backend_failure(self.route, &lease, &error, refusal.why, LOG_MESSAGE);
         // The lease is released for other requests while this one selects another backend.
-        let result = Err(backend_refusal(&error));
+        let result = Err(refusal);
         match error.is_connect() {
             true => AttemptOutcome::Failed {
                 kind: FailureKind::Connect,

@@ -4,8 +4,11 @@ use crate::{
     http::{
         body::Body,
         context::Context,
+        h2_refusals::{FoundRefusals, RefusalScanner},
         h2_response::{MeteredBody, ResponseProgress, StreamGuard},
+        parse_refusal,
         progress::ProgressLimits,
+        request_body::{RequestBody, UnreadBody},
         timeouts::{ClientStream, ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
     },
     lifecycle::tasks::Tasks,
@@ -24,6 +27,7 @@ use std::{
     cell::Cell,
     future::poll_fn,
     io,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{self, Poll, ready},
@@ -49,6 +53,7 @@ struct CoalescerInner<S> {
     yielded: bool,
     /// The error of a failed write, which the connection receives by its next call.
     failed: Option<io::Error>,
+    scanner: RefusalScanner,
 }
 
 /// The client's leg of an extended CONNECT (RFC 8441): one stream of many in an HTTP/2 connection.
@@ -86,19 +91,21 @@ tokio::task_local! {
 pub(crate) async fn drive<F>(
     context: &Context,
     parts: StreamParts<Box<ServerStream<Socket>>>,
-    answer: impl Fn(Request<Incoming>, InFlight) -> F,
+    client: IpAddr,
+    answer: impl Fn(Request<RequestBody>, InFlight) -> F,
 ) -> Result<(), hyper::Error>
 where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let driving = drive_streams(context, parts, answer);
+    let driving = drive_streams(context, parts, client, answer);
     OPENED_STREAM.scope(Cell::new(None), driving).await
 }
 
 async fn drive_streams<F>(
     context: &Context,
     parts: StreamParts<Box<ServerStream<Socket>>>,
-    answer: impl Fn(Request<Incoming>, InFlight) -> F,
+    client: IpAddr,
+    answer: impl Fn(Request<RequestBody>, InFlight) -> F,
 ) -> Result<(), hyper::Error>
 where
     F: Future<Output = Response<Body>> + Send + 'static,
@@ -110,6 +117,7 @@ where
         let timeouts = ConnTimeouts::new(limits);
         let stream: ClientStream =
             TimeoutStream::new(parts, state.clone(), timeouts.without_rate());
+        // Above our limit, which `validate` checks: h2 answers a larger head without calling the service.
         let head = u32::try_from(limits.head_size.0).unwrap_or(u32::MAX);
         let coalescer = WriteCoalescer::new(stream);
         let mut builder = http2::Builder::new(TasksExecutor(context.tasks.clone()));
@@ -124,18 +132,26 @@ where
             )
             .max_concurrent_streams(limits.h2_streams)
             .max_send_buf_size(MAX_SEND_BUF)
-            .max_header_list_size(head);
+            .max_header_list_size(head.saturating_mul(2));
         if gateway.h2_websocket {
             builder.enable_connect_protocol();
         }
         let progress = ProgressLimits::of_client(limits);
-        let connection_state = state.clone();
-        let service = service_fn(move |request| {
+        let (connection_state, tasks) = (state.clone(), context.tasks.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
             let state = &connection_state;
             let opened = (!state.is_refusing()).then(|| {
                 let in_flight = state.begin_request();
                 let progress = Arc::new(ResponseProgress::new(progress));
-                let guard = StreamGuard::new(progress.clone(), state.clone(), in_flight.clone());
+                let unread = Arc::new(UnreadBody::default());
+                let request = request.map(|body| RequestBody::of_stream(body, &unread));
+                let guard = StreamGuard::new(
+                    progress.clone(),
+                    state.clone(),
+                    unread,
+                    tasks.clone(),
+                    in_flight.clone(),
+                );
                 OPENED_STREAM.with(|opened| opened.set(Some(guard)));
                 (Box::pin(answer(request, in_flight)), progress)
             });
@@ -152,19 +168,29 @@ where
     let mut connection = pin!(connection);
     // The end of the time in which the client must react to the GOAWAY.
     let mut closing: Option<Instant> = None;
+    let mut shutting_down = false;
     loop {
         let must_close = tokio::select! {
             // The connection is polled first: what it reads determines whether it may close.
             biased;
             ended = poll_fn(|cx| {
                 let polled = coalescer.poll_with(cx, connection.as_mut(), state.is_shared());
+                if let Some(refusals) = coalescer.take_refusals() {
+                    for (status, why) in refusals.each() {
+                        parse_refusal::record(context, client, "2", status, why);
+                    }
+                }
                 if polled.is_pending() && state.is_finished() && !coalescer.is_unflushed() {
                     return Poll::Ready(Ok(()));
                 }
                 polled
             }) => break ended,
             must_close = state.notified() => must_close,
-            () = state.stopped(context), if closing.is_none() => true,
+            () = state.stopped(context), if !shutting_down => {
+                shutting_down = true;
+                state.hasten();
+                true
+            }
             () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() && !state.is_refusing() => {
                 state.refuse_requests();
                 false
@@ -194,6 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
             is_unflushed: false,
             yielded: false,
             failed: None,
+            scanner: RefusalScanner::default(),
         })))
     }
 
@@ -223,6 +250,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
                 _ => return polled,
             }
         }
+    }
+
+    /// Returns the requests that h2 has refused since the last call.
+    fn take_refusals(&self) -> Option<FoundRefusals> {
+        self.lock().scanner.take()
     }
 
     /// Returns whether written bytes have not reached the kernel.
@@ -305,6 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
         let mut taken = 0;
         for buf in bufs {
             let fits = &buf[..buf.len().min(free)];
+            it.scanner.scan(fits);
             it.pending.extend_from_slice(fits);
             free -= fits.len();
             taken += fits.len();

@@ -3,13 +3,17 @@
 //! hyper polls a body only while the stream has flow-control window, so a body cannot end itself. The task of each
 //! stream therefore runs inside [`StreamGuard::run`], which has a timer and drops the task: that releases the response
 //! body with its lease and connection, and h2 sends RST_STREAM for a stream that nothing refers to.
+//!
+//! After a response that is complete before the request body, the same task discards the rest of the body.
 
 use crate::http::{
     body::Body,
     progress::{ProgressLimits, ProgressMeter},
+    request_body::UnreadBody,
     rewrite,
     timeouts::{ConnState, InFlight},
 };
+use crate::{lifecycle::tasks::Tasks, net::linger::STOPPING_LINGER};
 use ::http::HeaderMap;
 use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -21,7 +25,7 @@ use std::{
 };
 use tokio::{
     task::unconstrained,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::debug;
 
@@ -45,6 +49,8 @@ struct Delivery {
 pub(crate) struct StreamGuard {
     progress: Arc<ResponseProgress>,
     connection: ConnState,
+    unread: Arc<UnreadBody>,
+    tasks: Tasks,
     _in_flight: InFlight,
 }
 
@@ -139,11 +145,15 @@ impl StreamGuard {
     pub(crate) fn new(
         progress: Arc<ResponseProgress>,
         connection: ConnState,
+        unread: Arc<UnreadBody>,
+        tasks: Tasks,
         in_flight: InFlight,
     ) -> Self {
         StreamGuard {
             progress,
             connection,
+            unread,
+            tasks,
             _in_flight: in_flight,
         }
     }
@@ -156,7 +166,10 @@ impl StreamGuard {
         loop {
             tokio::select! {
                 biased;
-                () = &mut task => return,
+                () = &mut task => {
+                    drop(task);
+                    return Box::pin(self.discard_unread()).await;
+                }
                 () = unconstrained(sleep_until(next_check)) => {}
             }
             match self.progress.next_check(Instant::now()) {
@@ -169,6 +182,21 @@ impl StreamGuard {
         );
         drop(task);
         self.connection.record_stall();
+    }
+
+    /// Discards the rest of the request body, for a short time while the process stops.
+    async fn discard_unread(&self) {
+        let stopping = async {
+            self.tasks.stopping().await;
+            sleep(STOPPING_LINGER).await;
+        };
+        let is_complete = tokio::select! {
+            is_complete = self.unread.discard() => is_complete,
+            () = stopping => false,
+        };
+        if !is_complete {
+            self.connection.record_unread();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::net::{
     descriptors::{DescriptorBudget, DescriptorUse, PooledDescriptor},
     dial::DialError,
+    early_response::EarlyResponseStream,
 };
 use ::http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -30,7 +31,7 @@ pub(crate) struct PooledConnector<C> {
 
 /// A pooled connection. It reports its end when its permit is reclaimed.
 pub(crate) struct PooledStream {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<EarlyResponseStream<TcpStream>>,
     descriptor: PooledDescriptor,
 }
 
@@ -64,8 +65,9 @@ where
         let connecting = permit.map(|permit| (permit, self.connector.call(target)));
         Box::pin(async move {
             let (permit, connecting) = connecting.ok_or(DialError::NoDescriptor)?;
+            let io = connecting.await.map_err(Into::into)?;
             Ok(PooledStream {
-                io: connecting.await.map_err(Into::into)?,
+                io: TokioIo::new(EarlyResponseStream::new(io.into_inner())),
                 descriptor: PooledDescriptor::new(permit),
             })
         })
@@ -77,7 +79,7 @@ where
 impl Connection for PooledStream {
     /// Adds a [`PooledRef`](crate::net::descriptors::PooledRef) to the extensions of each response.
     fn connected(&self) -> Connected {
-        self.io.connected().extra(self.descriptor.pooled_ref())
+        Connected::new().extra(self.descriptor.pooled_ref())
     }
 }
 

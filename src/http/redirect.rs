@@ -34,16 +34,24 @@ pub(crate) async fn serve_redirect(
         &context,
         StreamParts { io: stream, guard },
         peer,
-        |request, _busy| {
+        |request, in_flight| {
             let (parts, _) = request.into_parts();
-            let client = context.live.snapshot().client_addr(&parts.headers, peer);
+            let gateway = context.live.snapshot();
+            let client = gateway.client_addr(&parts.headers, peer);
             let mut record = AccessRecord::new(Some(context.clone()), &parts, client);
             let response = match http01_response(&context, parts.uri.path()) {
                 Some(response) => Ok(response),
-                None => redirect(&parts, ports),
+                None => redirect(&parts, ports, gateway.limits.head_size.0),
             };
             record.end(&response);
-            async move { response.unwrap_or_else(|refusal| refusal.response(parts.version)) }
+            async move {
+                response.unwrap_or_else(|refusal| {
+                    if refusal.closes_connection() {
+                        in_flight.connection().record_unread();
+                    }
+                    refusal.response(parts.version)
+                })
+            }
         },
     )
     .await;
@@ -57,7 +65,8 @@ struct Ports {
 }
 
 /// Redirects with 308, so that the method and the body stay the same (RFC 9110 §15.4.9).
-fn redirect(parts: &Parts, ports: Ports) -> Result<Response<Body>, Refusal> {
+fn redirect(parts: &Parts, ports: Ports, max_head: u64) -> Result<Response<Body>, Refusal> {
+    validate::check_head_size(parts, max_head)?;
     let validated = validate::validate(parts)?;
     // The client would follow the redirect to the same proxy, which would send the request here again. It counts from
     // any peer, because a proxy that causes this is often not in `server.trusted_proxies`.

@@ -5,12 +5,19 @@ use crate::{
     guard::DenialReason,
     http::body::{Body, text},
     net::dial::DialError,
-    observe::{log_throttle::LogThrottle, logging::ErrorChain},
+    observe::{
+        log_throttle::{KeyedLogThrottle, LogThrottle},
+        logging::ErrorChain,
+    },
     proto::handshake::{Bad101, BadHandshake},
     upstream::{lease::Lease, unavailable::Unavailable},
 };
 use ::http::{HeaderValue, Response, StatusCode, Version, header};
-use std::{borrow::Cow, error::Error};
+use std::{
+    borrow::Cow,
+    error::Error,
+    sync::{Arc, LazyLock},
+};
 use tracing::warn;
 
 /// A request that Lockgate answers itself.
@@ -60,6 +67,12 @@ pub(crate) enum RefusalReason {
     ForeignStream,
     /// The backend did not complete the handshake in time (`session.handshake_timeout`).
     HandshakeTimeout,
+    /// A frame violates HTTP/2, and the connection ends.
+    H2Connection,
+    /// The head has more header fields than Lockgate accepts.
+    HeadFields,
+    /// The head is larger than `limits.head_size`.
+    HeadSize,
     /// A line of the head, or the number of lines, is too large for the server of the backend.
     HeaderLine,
     /// A header with an underscore that backends could confuse with a managed one.
@@ -70,6 +83,8 @@ pub(crate) enum RefusalReason {
     MemoryShare,
     /// The connection was opened with another policy for client certificates, or before `tls.client_ca` changed.
     Misdirected,
+    /// hyper cannot parse the request: the request line, a header field or a frame of HTTP/2 is malformed.
+    Malformed,
     /// No route matches.
     NoRoute,
     /// A WebSocket on a route for plain HTTP.
@@ -92,10 +107,14 @@ pub(crate) enum RefusalReason {
     Status,
     /// The server is stopping.
     Stopping,
+    /// The HTTP/2 connection has more concurrent streams than it may have (`limits.h2_streams`).
+    StreamsExcess,
     /// As many sessions of the HTTP/2 connection are open or closing as it may have streams (`limits.h2_streams`).
     StreamsFull,
     /// The request target is malformed, or names another authority than `Host`.
     Target,
+    /// The request target is longer than hyper accepts.
+    TargetSize,
     /// The token is ambiguous or malformed.
     Token,
     /// The client sent a token and a different header of that name.
@@ -208,6 +227,13 @@ impl Refusal {
         self
     }
 
+    /// Returns whether the response closes its HTTP/1.1 connection. The client may still be sending.
+    pub(crate) fn closes_connection(&self) -> bool {
+        self.header
+            .as_deref()
+            .is_some_and(|(name, _)| *name == header::CONNECTION)
+    }
+
     /// Builds the response for a client that speaks `version`.
     pub(crate) fn response(&self, version: Version) -> Response<Body> {
         let mut response = Response::new(text(format!("{}\n", self.text)));
@@ -283,9 +309,13 @@ impl RefusalReason {
             RefusalReason::ForwardedProto => "forwarded-proto",
             RefusalReason::ForeignStream => "foreign-stream",
             RefusalReason::HandshakeTimeout => "handshake-timeout",
+            RefusalReason::H2Connection => "h2-connection",
+            RefusalReason::HeadFields => "head-fields",
+            RefusalReason::HeadSize => "head-size",
             RefusalReason::HeaderLine => "header-line",
             RefusalReason::HeaderTwin => "header-twin",
             RefusalReason::Host => "host",
+            RefusalReason::Malformed => "malformed",
             RefusalReason::MemoryShare => "memory-share",
             RefusalReason::Misdirected => "misdirected",
             RefusalReason::NoRoute => "no-route",
@@ -299,8 +329,10 @@ impl RefusalReason {
             RefusalReason::SessionsShare => "sessions-share",
             RefusalReason::Status => "status",
             RefusalReason::Stopping => "stopping",
+            RefusalReason::StreamsExcess => "streams-excess",
             RefusalReason::StreamsFull => "streams-full",
             RefusalReason::Target => "target",
+            RefusalReason::TargetSize => "target-size",
             RefusalReason::Token => "token",
             RefusalReason::TokenConflict => "token-conflict",
             RefusalReason::Trace => "trace",
@@ -315,15 +347,19 @@ impl RefusalReason {
     }
 }
 
-/// Logs that a backend failed, at a limited rate: a backend that is down fails once per client.
+/// Logs that a backend failed, at a limited rate for each backend and reason: a backend that is down fails once per
+/// client.
 pub(crate) fn warn_backend_failure(
     route: &Route,
     lease: &Lease,
     error: &(dyn Error + 'static),
+    why: RefusalReason,
     what: &str,
 ) {
-    static THROTTLE: LogThrottle = LogThrottle::new();
-    if let Some(suppressed) = THROTTLE.allow() {
+    static THROTTLE: LazyLock<KeyedLogThrottle<(Arc<str>, &str)>> =
+        LazyLock::new(KeyedLogThrottle::new);
+    let key = (lease.backend().name().clone(), why.as_str());
+    if let Some(suppressed) = THROTTLE.allow(key) {
         let error = ErrorChain(error);
         warn!(route = %route.name, backend = %lease.backend().name(), %error, suppressed, "{what}");
     }

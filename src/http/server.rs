@@ -4,12 +4,15 @@ use crate::{
     http::{
         body::Body,
         context::Context,
-        h2,
+        h2, parse_refusal,
         peer::Peer,
+        refusal::RefusalReason,
+        request_body::RequestBody,
         service,
         timeouts::{
             ConnState, ConnTimeouts, ConnectionGuard, InFlight, StreamParts, TimeoutStream,
         },
+        validate,
     },
     net::{
         socket::{Socket, Transport},
@@ -42,7 +45,10 @@ pub(crate) async fn serve(
     };
     if multiplexed {
         // Boxed: its state is large, and connections of the other version would reserve the space for it.
-        log_end(client, Box::pin(h2::drive(&context, parts, answer)).await);
+        log_end(
+            client,
+            Box::pin(h2::drive(&context, parts, client, answer)).await,
+        );
     } else {
         drive(&context, parts, client, answer).await;
     }
@@ -64,12 +70,13 @@ pub(crate) async fn serve_cleartext(
     drive(&context, parts, client, answer).await;
 }
 
-/// Runs hyper's HTTP/1.1 over a stream. hyper itself answers a head above the limits with 431 or 400.
+/// Runs hyper's HTTP/1.1 over a stream. hyper's limits on a head are above ours, which `validate` checks: hyper refuses
+/// a request without calling the service.
 pub(crate) async fn drive<S, F>(
     context: &Context,
     parts: StreamParts<S>,
     client: IpAddr,
-    answer: impl Fn(Request<Incoming>, InFlight) -> F,
+    answer: impl Fn(Request<RequestBody>, InFlight) -> F,
 ) where
     S: Transport + Send + 'static,
     F: Future<Output = Response<Body>>,
@@ -79,8 +86,10 @@ pub(crate) async fn drive<S, F>(
         let limits = &context.live.snapshot().limits;
         let stream = TimeoutStream::new(parts, state.clone(), ConnTimeouts::new(limits));
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
+        let head = head.saturating_add(HEAD_MARGIN);
         let state = state.clone();
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let request = request.map(|body| RequestBody::new(body, &state));
             // Boxed: hyper reserves space for the future before there is a request, and this block would hold it twice.
             let answered = Box::pin(answer(request, state.begin_request()));
             async { Ok::<_, Infallible>(answered.await) }
@@ -89,28 +98,44 @@ pub(crate) async fn drive<S, F>(
             .preserve_header_case(true)
             .auto_date_header(false)
             .header_read_timeout(None)
-            .max_headers(MAX_HEADERS)
+            .max_headers(2 * validate::MAX_HEADERS)
             .max_header_size(head)
             .max_buf_size(head.max(MIN_READ_BUF_LEN))
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     };
     let mut connection = pin!(connection);
-    let mut shutting_down = false;
+    let (mut shutting_down, mut refused) = (false, false);
     let ended = loop {
         tokio::select! {
             // The connection is polled first: what it reads determines whether it may close.
             biased;
             ended = connection.as_mut() => break ended,
             // When polled again, the connection checks its deadline.
-            _ = state.notified() => {}
+            _ = state.notified() => refused |= record_refusal(context, client, &state),
             () = state.stopped(context), if !shutting_down => {
                 shutting_down = true;
+                state.hasten();
                 connection.as_mut().graceful_shutdown();
             }
         }
     };
+    refused |= record_refusal(context, client, &state);
+    // hyper refuses the preface of HTTP/2 without a response.
+    if !refused && ended.as_ref().is_err_and(hyper::Error::is_parse) {
+        parse_refusal::record(context, client, "1.1", 400, RefusalReason::Malformed);
+    }
     log_end(client, ended);
+}
+
+/// Records a request that hyper has refused since the last call; returns whether there is one.
+fn record_refusal(context: &Context, client: IpAddr, state: &ConnState) -> bool {
+    let Some(status) = state.take_refusal() else {
+        return false;
+    };
+    let reason = parse_refusal::reason(status);
+    parse_refusal::record(context, client, "1.1", status, reason);
+    true
 }
 
 fn log_end(client: IpAddr, ended: Result<(), hyper::Error>) {
@@ -119,8 +144,8 @@ fn log_end(client: IpAddr, ended: Result<(), hyper::Error>) {
     }
 }
 
-/// The limit of `websockets` and of most Python servers.
-const MAX_HEADERS: usize = 128;
+/// The bytes by which a head may exceed `limits.head_size` so that the refusal has an access line with its path.
+const HEAD_MARGIN: usize = 4096;
 
 /// hyper's own lower bound.
 const MIN_READ_BUF_LEN: usize = 8192;

@@ -16,6 +16,7 @@ use crate::{
         peer::Peer,
         refusal::{Refusal, RefusalReason},
         request::RequestContext,
+        request_body::RequestBody,
         rewrite::{self, Outbound},
         timeouts::InFlight,
         validate::{self, ValidatedRequest},
@@ -24,7 +25,7 @@ use crate::{
     observe::log_throttle::LogThrottle,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use std::sync::{Arc, atomic::Ordering};
 use tracing::warn;
 
@@ -33,23 +34,29 @@ pub(crate) async fn answer(
     context: Arc<Context>,
     peer: Peer,
     in_flight: InFlight,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<Body> {
     let gateway = context.live.snapshot();
     let (mut parts, body) = request.into_parts();
     let mut rc = RequestContext::new(&gateway, Some(context.clone()), peer, &parts);
+    let connection = in_flight.connection().clone();
     rc.in_flight = Some(in_flight);
     rc.upgrade = parts.extensions.remove::<OnUpgrade>();
     let response = respond(&context, &mut rc, &parts, body).await;
     rc.record.end(&response);
-    response.unwrap_or_else(|refusal| refusal.response(rc.version))
+    response.unwrap_or_else(|refusal| {
+        if refusal.closes_connection() {
+            connection.record_unread();
+        }
+        refusal.response(rc.version)
+    })
 }
 
 async fn respond(
     context: &Arc<Context>,
     rc: &mut RequestContext<'_>,
     parts: &Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Result<Response<Body>, Refusal> {
     if rc.peer.is_cleartext
         && let Some(response) = http01_response(context, parts.uri.path())
@@ -106,6 +113,7 @@ pub(crate) fn admit<'g, 'p>(
     rc: &mut RequestContext<'g>,
     parts: &'p Parts,
 ) -> Result<(ValidatedRequest<'p>, &'g Route, Outbound), Refusal> {
+    validate::check_head_size(parts, rc.gateway.limits.head_size.0)?;
     let mut validated = validate::validate(parts)?;
     validate::check_misdirected(rc, &validated)?;
     let route = select_route(rc, parts, &validated)?;

@@ -3,14 +3,19 @@
 //! hyper has one timer for a request head, and it also cuts an idle keep-alive connection. Here the two are separate:
 //! `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle` for a
 //! client that does not read its response. An HTTP/2 connection is idle while it has no stream.
+//!
+//! The stream also performs the lingering close of a connection whose client may still be sending a request body, and
+//! replaces the bare response with which hyper refuses a request that it cannot parse.
 
 use crate::{
     config,
     http::{
         context::Context,
+        parse_refusal::ParseRefusal,
         progress::{ProgressLimits, ProgressMeter},
     },
     net::{
+        linger::{LingeringClose, STOPPING_LINGER},
         socket::{Socket, Transport},
         tls_stream::ServerStream,
     },
@@ -22,7 +27,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering},
     },
     task::{self, Poll, ready},
     time::Duration,
@@ -48,6 +53,12 @@ pub(crate) struct TimeoutStream<S> {
     meter: ProgressMeter,
     /// The count of accepted bytes that `meter` knows.
     metered: u64,
+    /// Replaces hyper's response to a request that it cannot parse.
+    refusal: Option<Box<ParseRefusal>>,
+    /// Set when the client has exceeded a deadline: its connection ends without a lingering close.
+    is_expired: bool,
+    /// Set once close_notify and FIN have been sent.
+    linger: Option<Box<LingeringClose>>,
 }
 
 /// What a connection holds until it or its session ends: permits and gauges, which are released on drop.
@@ -84,6 +95,14 @@ struct ConnShared {
     stalled: AtomicU32,
     /// Set when the client had enough time to read a GOAWAY: new requests are refused.
     refusing: AtomicBool,
+    /// Set while a response of the service is not written completely. What HTTP/1.1 writes otherwise is hyper's own.
+    owes_response: AtomicBool,
+    /// The status with which hyper has refused a request; 0: none.
+    refused: AtomicU16,
+    /// Set when a request body was left unread: the client may still be sending it.
+    unread: AtomicBool,
+    /// Set on shutdown: a lingering close ends early.
+    stopping: AtomicBool,
 }
 
 /// A request being answered; the last clone is dropped when its response is complete.
@@ -144,6 +163,10 @@ impl ConnState {
             closing: AtomicBool::new(false),
             stalled: AtomicU32::new(0),
             refusing: AtomicBool::new(false),
+            owes_response: AtomicBool::new(false),
+            refused: AtomicU16::new(0),
+            unread: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
         }))
     }
 
@@ -151,6 +174,11 @@ impl ConnState {
     pub(crate) fn begin_request(&self) -> InFlight {
         self.0.head.store(false, Ordering::Relaxed);
         self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.0.owes_response.store(true, Ordering::Relaxed);
+        if !self.is_multiplexed() {
+            // hyper has read the previous body, otherwise there would be no further request.
+            self.0.unread.store(false, Ordering::Relaxed);
+        }
         InFlight(Arc::new(InFlightGuard(self.clone())))
     }
 
@@ -168,6 +196,28 @@ impl ConnState {
         if self.0.stalled.fetch_add(1, Ordering::Relaxed) + 1 == MAX_STALLED_STREAMS {
             self.0.notify.notify_one();
         }
+    }
+
+    /// Records that a request body was left unread.
+    pub(crate) fn record_unread(&self) {
+        self.0.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that hyper has refused a request.
+    fn record_refusal(&self, status: u16) {
+        self.0.refused.store(status, Ordering::Relaxed);
+        self.0.head.store(false, Ordering::Relaxed);
+        self.0.notify.notify_one();
+    }
+
+    /// Returns the status with which hyper has refused a request, once.
+    pub(crate) fn take_refusal(&self) -> Option<u16> {
+        Some(self.0.refused.swap(0, Ordering::Relaxed)).filter(|status| *status != 0)
+    }
+
+    /// Shortens a lingering close, because the process stops. The connection has to be polled again.
+    pub(crate) fn hasten(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Refuses new requests from now on: the client ignores the GOAWAY, or has not answered the PING after it.
@@ -233,6 +283,11 @@ impl ConnState {
 // === impl InFlight ===
 
 impl InFlight {
+    /// Returns the state of the connection.
+    pub(crate) fn connection(&self) -> &ConnState {
+        &self.0.0
+    }
+
     /// Returns the permit of a session in this connection, to be held until the session has ended. A stream that its
     /// client has reset no longer counts for HTTP/2, but its session waits for the backend's Close.
     ///
@@ -313,6 +368,9 @@ impl<S> TimeoutStream<S> {
             blocked_at: None,
             meter: ProgressMeter::new(timeouts.write),
             metered: 0,
+            refusal: None,
+            is_expired: false,
+            linger: None,
         }
     }
 
@@ -341,7 +399,18 @@ impl<S> TimeoutStream<S> {
             self.deadline.as_mut().reset(last);
             ready!(self.poll_timer(cx));
         }
+        self.is_expired = true;
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Returns whether the client may still be sending what will not be read.
+    fn must_linger(&self) -> bool {
+        !self.is_expired && (self.refusal.is_some() || self.state.0.unread.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether HTTP/1.1 writes a response that the service has not given.
+    fn is_unsolicited(&self) -> bool {
+        !self.state.is_multiplexed() && !self.state.0.owes_response.load(Ordering::Relaxed)
     }
 
     /// Returns `Ready` at the deadline, also if the task has used up its budget. Otherwise a client that sends without
@@ -390,6 +459,34 @@ impl<S: Transport> TimeoutStream<S> {
         }
     }
 
+    /// Writes the refusal instead of `len` bytes of hyper, which begin with `head`.
+    fn poll_refuse(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        head: &[u8],
+        len: usize,
+    ) -> Poll<io::Result<usize>> {
+        let state = &self.state;
+        let refusal = self.refusal.get_or_insert_with(|| {
+            let refusal = Box::new(ParseRefusal::new(head));
+            state.record_refusal(refusal.status());
+            refusal
+        });
+        let written = refusal.poll_write(cx, &mut self.parts.io);
+        self.watch_write(cx, written.map_ok(|()| len))
+    }
+
+    fn poll_linger(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        let linger = self
+            .linger
+            .get_or_insert_with(|| Box::new(LingeringClose::begin(now)));
+        if self.state.0.stopping.swap(false, Ordering::Relaxed) {
+            linger.end_by(now + STOPPING_LINGER);
+        }
+        linger.poll(cx, &mut self.parts.io, self.deadline.as_mut())
+    }
+
     fn record_accepted(&mut self, accepted: u64, now: Instant) {
         self.meter.record_bytes(accepted - self.metered, now);
         self.metered = accepted;
@@ -436,6 +533,9 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
         cx: &mut task::Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_unsolicited() {
+            return self.poll_refuse(cx, buf, buf.len());
+        }
         let written = Pin::new(&mut self.parts.io).poll_write(cx, buf);
         self.watch_write(cx, written)
     }
@@ -445,6 +545,11 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
         cx: &mut task::Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_unsolicited() {
+            let head = bufs.first().map_or(&[][..], |buf| buf);
+            let len = bufs.iter().map(|buf| buf.len()).sum();
+            return self.poll_refuse(cx, head, len);
+        }
         let written = Pin::new(&mut self.parts.io).poll_write_vectored(cx, bufs);
         self.watch_write(cx, written)
     }
@@ -455,12 +560,22 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.parts.io).poll_flush(cx);
+        if flushed.is_ready() && self.state.awaiting() != Awaiting::Answer {
+            // hyper flushes when it has written everything.
+            self.state.0.owes_response.store(false, Ordering::Relaxed);
+        }
         self.watch_write(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.parts.io).poll_shutdown(cx);
-        self.watch_write(cx, shut)
+        if self.linger.is_none() {
+            let shut = Pin::new(&mut self.parts.io).poll_shutdown(cx);
+            ready!(self.watch_write(cx, shut))?;
+            if !self.must_linger() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_linger(cx).map(Ok)
     }
 }
 

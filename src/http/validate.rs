@@ -56,6 +56,43 @@ impl ValidatedRequest<'_> {
     }
 }
 
+/// Refuses a head of more than `max` bytes or [`MAX_HEADERS`] fields. The size is that of the fields as they are parsed:
+/// in HTTP/2 without compression (RFC 9113 §10.5.1).
+pub(crate) fn check_head_size(request: &Parts, max: u64) -> Result<(), Refusal> {
+    let too_large = |why, text| {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Refusal::new(status, why, text)
+    };
+    let (overhead, mut size) = if request.version == Version::HTTP_2 {
+        (H2_FIELD_OVERHEAD, 4 * H2_FIELD_OVERHEAD)
+    } else {
+        (": \r\n".len(), "  HTTP/1.1\r\n\r\n".len())
+    };
+    let uri = &request.uri;
+    size += request.method.as_str().len();
+    size +=
+        uri.scheme_str().map_or(0, str::len) + uri.authority().map_or(0, |it| it.as_str().len());
+    size += uri.path_and_query().map_or(0, |it| it.as_str().len());
+    for (name, value) in &request.headers {
+        size += name.as_str().len() + value.len() + overhead;
+    }
+    if size as u64 > max {
+        return Err(too_large(
+            RefusalReason::HeadSize,
+            format!("the head of the request is larger than {max} bytes (limits.head_size)"),
+        ));
+    }
+    if request.headers.len() > MAX_HEADERS {
+        return Err(too_large(
+            RefusalReason::HeadFields,
+            format!(
+                "the request has more than {MAX_HEADERS} header fields, which is a fixed limit"
+            ),
+        ));
+    }
+    Ok(())
+}
+
 /// Validates a request, or returns the reason for its refusal.
 pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal> {
     if request.method == Method::TRACE {
@@ -83,18 +120,19 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
     let path = NormalPath::parse(request.uri.path()).map_err(|error| {
         Refusal::bad(RefusalReason::Path, format!("bad request target: {error}"))
     })?;
-    validate_framing(&request.headers)?;
-    reject_underscore_twins(&request.headers)?;
+    validate_framing(&request.headers).map_err(|refusal| close(refusal, request.version))?;
+    reject_underscore_twins(&request.headers).map_err(|refusal| close(refusal, request.version))?;
     let offer = match extended_connect {
         true => Offer::read_connect(&request.headers, fresh_key()).map(Some),
         false => Offer::read(request),
     };
     let offer = offer.map_err(refuse_handshake)?;
     if offer.is_some() && has_body(&request.headers) {
-        return Err(Refusal::bad(
+        let refusal = Refusal::bad(
             RefusalReason::UpgradeBody,
             "a WebSocket handshake has no body (RFC 6455 section 4.1)",
-        ));
+        );
+        return Err(close(refusal, request.version));
     }
     Ok(ValidatedRequest {
         host,
@@ -151,6 +189,16 @@ fn check_ca_set(rc: &RequestContext<'_>, ca_set: CaSetId) -> Result<(), Refusal>
             Err(refusal)
         }
         _ => Err(refusal.with(header::CONNECTION, HeaderValue::from_static("close"))),
+    }
+}
+
+/// Closes the connection after a refusal for framing (RFC 9112 §6.3): what follows the head could be a body for one
+/// parser and a request for another.
+fn close(refusal: Refusal, version: Version) -> Refusal {
+    match version {
+        // RFC 9113 §8.2.2: HTTP/2 has no Connection field, and its frames delimit a body.
+        Version::HTTP_2 => refusal,
+        _ => refusal.with(header::CONNECTION, HeaderValue::from_static("close")),
     }
 }
 
@@ -297,6 +345,12 @@ pub(crate) fn has_single_transfer_coding(headers: &HeaderMap) -> bool {
         (Some(_), Some(_)) => false,
     }
 }
+
+/// Maximum number of header fields: the limit of `websockets` and of most Python servers.
+pub(crate) const MAX_HEADERS: usize = 128;
+
+/// The overhead of a field in the size of a header list (RFC 9113 §10.5.1).
+const H2_FIELD_OVERHEAD: usize = 32;
 
 pub(crate) const MANAGED: [&str; 11] = [
     "connection",

@@ -180,6 +180,7 @@ impl Attempt for HandshakeAttempt<'_> {
             }
             Ok(outcome) => AttemptOutcome::Final(Ok((lease, outcome))),
             Err(error) => {
+                let refusal = error.refusal();
                 if error.is_exhaustion() {
                     warn_exhaustion(&error);
                 } else {
@@ -187,11 +188,12 @@ impl Attempt for HandshakeAttempt<'_> {
                         self.route,
                         &lease,
                         &error,
+                        refusal.why,
                         "handshake with a backend failed",
                     );
                 }
                 // The lease is released for other requests while this one selects another backend.
-                let result = Err(error.refusal());
+                let result = Err(refusal);
                 match error.failure() {
                     Some(kind) => AttemptOutcome::Failed { kind, result },
                     None => AttemptOutcome::Final(result),

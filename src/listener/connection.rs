@@ -10,12 +10,15 @@ use crate::{
         redirect, server,
     },
     listener::limits::{ConnectionLimiter, ConnectionPermit},
-    net::socket::Socket,
-    observe::logging::ErrorChain,
+    net::{
+        linger::{STOPPING_LINGER, linger},
+        socket::Socket,
+    },
+    observe::{log_throttle::KeyedLogThrottle, logging::ErrorChain},
     proto::proxy_header::{self, BadProxyHeader},
     tls::{
         accept::{self, AcceptOutcome},
-        error,
+        error::TlsError,
     },
 };
 use std::{
@@ -27,9 +30,9 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, Interest},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 /// Serves the connections of all https and http listeners.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct ConnectionHandler {
     pub http: Arc<Context>,
     /// The limits that count connections per IP.
     pub limiter: Arc<ConnectionLimiter>,
+    /// Limits the log lines of rejected connections, by reason.
+    pub throttle: KeyedLogThrottle<&'static str>,
 }
 
 /// The reason why a connection ended before its first request.
@@ -60,7 +65,7 @@ enum AcceptError {
     #[error("connection failed")]
     Io(#[from] io::Error),
     #[error("TLS handshake failed")]
-    Tls(#[from] error::TlsError),
+    Tls(#[from] TlsError),
 }
 
 // === impl ConnectionHandler ===
@@ -108,6 +113,18 @@ impl ConnectionHandler {
                     guard,
                 ))
                 .await;
+            }
+            Ok((AcceptOutcome::PlainHttp(stream), _, per_ip)) => {
+                self.reject(from, &TlsError::PlainHttp.into());
+                let stopping = async {
+                    self.http.tasks.stopping().await;
+                    sleep(STOPPING_LINGER).await;
+                };
+                tokio::select! {
+                    () = linger(stream) => {}
+                    () = stopping => {}
+                }
+                drop((permit, per_ip));
             }
             Err(error) => self.reject(from, &error),
         }
@@ -224,8 +241,33 @@ impl ConnectionHandler {
     }
 
     fn reject(&self, from: SocketAddr, error: &AcceptError) {
-        self.http.metrics.count_connection_failure(error.as_str());
-        debug!(client = %from.ip().to_canonical(), error = %ErrorChain(error), "connection rejected");
+        let (why, client) = (error.as_str(), from.ip().to_canonical());
+        self.http.metrics.count_connection_failure(why);
+        // Port scans and health checks over TCP would fill the log.
+        if matches!(
+            error,
+            AcceptError::Io(_) | AcceptError::Tls(TlsError::Gone | TlsError::Io(_))
+        ) {
+            debug!(%client, why, error = %ErrorChain(error), "connection rejected");
+        } else if let Some(suppressed) = self.throttle.allow(why) {
+            let hint = self.hint(error);
+            info!(%client, why, error = %ErrorChain(error), hint, suppressed, "connection rejected");
+        }
+    }
+
+    /// Returns what an operator can do, if that is more than the error implies.
+    fn hint(&self, error: &AcceptError) -> Option<&'static str> {
+        let AcceptError::Tls(error) = error else {
+            return None;
+        };
+        match error {
+            TlsError::CertificateRefused { name, .. } => {
+                let gateway = self.http.live.snapshot();
+                let is_dev = gateway.certificates.is_from_dev_ca(name.as_deref());
+                Some(if is_dev { TRUST_DEV_CA } else { CHECK_CHAIN })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -262,11 +304,17 @@ async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, Ac
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             // Peeking does not clear readiness: wait for more in steps, under the caller's deadline.
-            None if peeked == seen => tokio::time::sleep(PEEK_INTERVAL).await,
+            None if peeked == seen => sleep(PEEK_INTERVAL).await,
             None => seen = peeked,
         }
     }
 }
+
+const TRUST_DEV_CA: &str = "the certificate is of the development CA: run `lockgate cert trust` on the machine of the \
+    client, or give the client the file that `lockgate cert ca` prints";
+
+const CHECK_CHAIN: &str = "`lockgate cert list` shows the names and dates of each certificate; its file must contain the \
+    intermediate certificates, too";
 
 /// A header normally arrives in one segment; this is for the rare case that it does not.
 const PEEK_INTERVAL: Duration = Duration::from_millis(5);

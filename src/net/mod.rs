@@ -3,8 +3,9 @@
 //! `socket` has the trait of all transports. Incoming: `listen` binds, `tls_stream` is TLS as a server. Outgoing:
 //! `resolver` and `dns` find addresses, `dial` connects to one of them (`happy_eyeballs`), `tls_client` is TLS as a
 //! client, and `web_client` sends HTTPS requests of Lockgate's own. `pem` is the only loader of certificates, keys and
-//! root stores, and `crypto` has the provider of rustls. `random` draws random numbers. `descriptors` counts file
-//! descriptors, and `memory` knows how much memory is left.
+//! root stores, and `crypto` has the provider of rustls. `linger` closes a connection whose peer may still be sending,
+//! and `early_response` reads a response that a server sent before it closed. `random` draws random numbers.
+//! `descriptors` counts file descriptors, and `memory` knows how much memory is left.
 //!
 //! Nothing here knows a configuration, an HTTP route, a frame or a session. Functions take plain values (addresses,
 //! paths, names) and return errors; the caller converts its configuration into these values, and an error into a
@@ -15,7 +16,9 @@ pub(crate) mod crypto;
 pub(crate) mod descriptors;
 pub(crate) mod dial;
 pub(crate) mod dns;
+pub(crate) mod early_response;
 pub(crate) mod happy_eyeballs;
+pub(crate) mod linger;
 pub(crate) mod listen;
 pub(crate) mod memory;
 pub(crate) mod pem;

@@ -6,8 +6,9 @@ use crate::net::{descriptors::DescriptorPermit, tls_stream::ServerStream};
 use socket2::SockRef;
 use std::{
     io,
+    mem::MaybeUninit,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, Empty, Interest, ReadBuf},
@@ -39,6 +40,12 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
 
     /// Announces the last writes: they may be held back (TCP_CORK) until the FIN that follows and share its packet.
     fn cork(&self) {}
+
+    /// Reads and discards bytes of the socket, below TLS. Returns 0 at the end of the stream. Only after a shutdown: what
+    /// follows is lost.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        discard(self, cx)
+    }
 
     /// Writes the last bytes; a protocol with its own end mark (close_notify of TLS) may send it together with them.
     fn poll_write_and_close(
@@ -220,6 +227,10 @@ impl<S: Transport> Transport for Box<ServerStream<S>> {
         }
     }
 
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.io_mut().poll_discard(cx)
+    }
+
     fn poll_write_and_close(
         &mut self,
         cx: &mut Context<'_>,
@@ -247,6 +258,17 @@ impl<S: Transport> Transport for Box<client::TlsStream<S>> {
         let (io, tls) = self.get_ref();
         poll_readable(io, tls.wants_read(), cx)
     }
+}
+
+/// Reads once into a buffer on the stack, and returns the number of bytes.
+fn discard(
+    io: &mut (impl AsyncRead + Unpin + ?Sized),
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut scratch = [MaybeUninit::uninit(); DISCARD_LEN];
+    let mut buf = ReadBuf::uninit(&mut scratch);
+    ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
 }
 
 /// Polls the socket below TLS: a read through rustls that returns nothing costs ten times as much.
@@ -336,6 +358,9 @@ impl AsyncWrite for BackendStream {
         either!(self.get_mut(), inner => Pin::new(inner).poll_shutdown(cx))
     }
 }
+
+/// The bytes that one read discards.
+const DISCARD_LEN: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

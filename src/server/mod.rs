@@ -33,7 +33,9 @@ use crate::{
     },
     listener::{connection::ConnectionHandler, limits::ConnectionLimiter},
     net::{descriptors::DescriptorUse, resolver::Resolver},
-    observe::{access::AccessLog, logging::ErrorChain, metrics::Metrics},
+    observe::{
+        access::AccessLog, log_throttle::KeyedLogThrottle, logging::ErrorChain, metrics::Metrics,
+    },
     server::{
         active_config::{ActiveConfig, ConfigSource},
         builds::Builds,
@@ -166,6 +168,7 @@ impl Server {
         let connections = Arc::new(ConnectionHandler {
             http: context.clone(),
             limiter: Arc::new(limiter),
+            throttle: KeyedLogThrottle::new(),
         });
         let drains = Drains::default();
         Ok(Server {

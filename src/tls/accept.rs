@@ -41,6 +41,8 @@ pub struct AcceptedTls<S> {
 pub enum AcceptOutcome<S> {
     /// A client has connected; its requests follow.
     Client(AcceptedTls<S>),
+    /// The client has sent a plain HTTP request and received a response; its side of the connection is still open.
+    PlainHttp(S),
     /// A CA validated a name by TLS-ALPN-01 (RFC 8737). The challenge is answered and the connection is closed.
     AcmeValidated,
 }
@@ -67,8 +69,8 @@ where
     let hello = match read_client_hello(&mut stream, &mut bytes).await {
         Err(TlsError::PlainHttp) => {
             // A write error is ignored: the cause to report is the missing TLS.
-            let _ = reject_plain_http(stream).await;
-            return Err(TlsError::PlainHttp);
+            let _ = reject_plain_http(&mut stream).await;
+            return Ok(AcceptOutcome::PlainHttp(stream));
         }
         hello => hello?,
     };
@@ -94,7 +96,10 @@ where
     // Frees rustls' copy of the ClientHello: `bytes` is parsed again below.
     drop(hello);
 
-    let stream = tls_stream::accept(stream, bytes, config).await?;
+    let stream = match tls_stream::accept(stream, bytes, config).await {
+        Ok(stream) => stream,
+        Err(error) => return Err(TlsError::from(error).after_hello(sni)),
+    };
     let tls_state = stream.tls_state();
     let version = tls_state.protocol_version();
     let chain = tls_state.peer_certificates().unwrap_or_default();
@@ -214,13 +219,9 @@ async fn send_alert(mut io: impl AsyncWrite + Unpin, description: u8) -> io::Res
 
 /// Answers a plain HTTP request with a 400 that names the right URL schemes. The request may contain a secret, so the
 /// response does not repeat any of it.
-async fn reject_plain_http(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+async fn reject_plain_http(io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     io.write_all(PLAIN_HTTP_RESPONSE).await?;
-    io.shutdown().await?;
-    // Unread request bytes would cause a reset that destroys the response.
-    let mut rest = io.take(MAX_DISCARDED_REQUEST_LEN);
-    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
-    Ok(())
+    io.shutdown().await
 }
 
 /// The read size. The first flight of most clients is smaller.
@@ -246,9 +247,6 @@ const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The response to a plain HTTP request on a TLS port.
 const PLAIN_HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
     This port requires TLS: the URL must begin with https:// or wss://\n";
-
-/// The maximum number of bytes read and discarded of a plain HTTP request.
-const MAX_DISCARDED_REQUEST_LEN: u64 = 64 * 1024;
 
 /// The alert for an unknown server name (RFC 6066 §3).
 const UNRECOGNIZED_NAME: u8 = 112;

@@ -188,6 +188,7 @@ where
 {
     match accept(&tls_server(server), stream).await? {
         AcceptOutcome::Client(accepted) => Ok(accepted),
+        AcceptOutcome::PlainHttp(_) => Err(TlsError::PlainHttp),
         AcceptOutcome::AcmeValidated => panic!("no challenge is pending"),
     }
 }

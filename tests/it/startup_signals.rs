@@ -58,8 +58,7 @@ impl Starting {
             };
             // Until then it is a copy of its parent.
             let found = found.filter(|id| {
-                fs::read_link(format!("/proc/{id}/exe"))
-                    .is_ok_and(|exe| exe == binary)
+                fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == binary)
             });
             found.ok_or("the program is not loaded")
         })

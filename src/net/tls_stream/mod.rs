@@ -85,7 +85,8 @@ impl<S> ServerStream<S> {
         &self.io
     }
 
-    /// Returns the stream below TLS. Only its state may be queried: reads and writes would break the record layer.
+    /// Returns the stream below TLS. Until the shutdown only its state may be queried: reads and writes would break the
+    /// record layer.
     pub fn io_mut(&mut self) -> &mut S {
         &mut self.io
     }

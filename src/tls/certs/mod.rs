@@ -208,6 +208,21 @@ impl Certificates {
         }
     }
 
+    /// Returns whether clients that send this server name are presented a certificate of the development CA.
+    pub(crate) fn is_from_dev_ca(&self, sni: Option<&str>) -> bool {
+        let table = self.table.load();
+        let presented = match sni {
+            Some(name) => table.find(name).or(table.default_cert.as_ref()),
+            None => table.without_sni(),
+        };
+        presented.is_some_and(|presented| {
+            let mut certs = table.certs.iter();
+            certs.any(|cert| {
+                matches!(cert.source, CertSource::Dev(_)) && Arc::ptr_eq(&cert.key, presented)
+            })
+        })
+    }
+
     #[cfg(test)]
     pub(crate) fn for_name(&self, name: &str) -> Arc<CertifiedKey> {
         let table = self.table.load();

@@ -61,6 +61,7 @@ async fn handshake(
         AcceptOutcome::Client(accepted) => {
             Ok((accepted.client_ca_set.is_some(), accepted.certificate))
         }
+        AcceptOutcome::PlainHttp(_) => panic!("the client uses TLS"),
         AcceptOutcome::AcmeValidated => panic!("no challenge is pending"),
     }
 }

@@ -91,6 +91,8 @@ fn cases() -> Vec<(&'static str, String)> {
         ("path", plain("path/%5C", "")),
         ("target", plain("target", "").replace("/target", "http://b.test/target")),
         ("transfer-encoding", plain("transfer-encoding", "Transfer-Encoding: gzip, chunked\r\n")),
+        ("head-fields", plain("head-fields", &"X-A: 1\r\n".repeat(128))),
+        ("head-size", plain("head-size", &format!("X-A: {}\r\n", "x".repeat(16_384)))),
         ("header-line", upgrade("header-line", &format!("X-Long: {}\r\n", "x".repeat(8192)))),
         ("header-twin", plain("header-twin", "X_Forwarded_For: 192.0.2.1\r\n")),
         ("upgrade-body", upgrade("upgrade-body", "Content-Length: 1\r\n")),
