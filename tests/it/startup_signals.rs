@@ -2,7 +2,7 @@
 
 use crate::harness::{Backend, Lockgate, eventually, observe, within};
 use rustix::process::{Pid, Signal, getuid, kill_process};
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{fs, path::Path, process::Stdio, time::Duration};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -58,7 +58,7 @@ impl Starting {
             };
             // Until then it is a copy of its parent.
             let found = found.filter(|id| {
-                fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == binary)
+                fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == Path::new(binary))
             });
             found.ok_or("the program is not loaded")
         })

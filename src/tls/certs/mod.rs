@@ -215,12 +215,13 @@ impl Certificates {
             Some(name) => table.find(name).or(table.default_cert.as_ref()),
             None => table.without_sni(),
         };
-        presented.is_some_and(|presented| {
+        let is_dev = |key: &Arc<CertifiedKey>| {
             let mut certs = table.certs.iter();
             certs.any(|cert| {
-                matches!(cert.source, CertSource::Dev(_)) && Arc::ptr_eq(&cert.key, presented)
+                matches!(cert.source, CertSource::Dev(_)) && Arc::ptr_eq(&cert.key, key)
             })
-        })
+        };
+        presented.is_some_and(|presented| presented.keys().any(is_dev))
     }
 
     #[cfg(test)]
