@@ -114,9 +114,12 @@ async fn unparsable_part_of_a_pem_file_is_an_error_with_its_line() {
         assert_eq!(code, Some(0), "{of}: {printed}");
     }
     pki.write("file.pem", &format!("{}{root}", root.trim_end()));
-    let arguments = ["probe", "wss://127.0.0.1:1", "--ca", "file.pem"];
+    // `probe` reads the file once it is connected.
+    let url = format!("wss://{}", Backend::echo().await);
+    let arguments = ["probe", &url, "--ca", "file.pem"];
     let output = Lockgate::run(pki.folder.path(), &arguments).await;
-    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).into_owned();
     assert!(
         !output.status.success() && printed.contains(&format!("line {}", root.lines().count())),
         "{printed}"

@@ -90,8 +90,13 @@ impl Watch {
             .collect();
         let (event_sender, events) = mpsc::channel(1);
         let mut watched_dirs = WatchedDirs::new(event_sender);
-        // The watches come first, so that a change before the first read is noticed.
-        watched_dirs.follow(dirs_on_path(&paths));
+        // The watches come first, so that a change before the first read is noticed. Once more, because a link may have
+        // been replaced before its directory was watched.
+        for _ in 0..MAX_NEW_DEPTH {
+            if !watched_dirs.follow(dirs_on_path(&paths)) {
+                break;
+            }
+        }
         let mut contents = ContentCache::new(paths.len());
         Watch {
             reported: contents.read_all(&paths, Instant::now),

@@ -105,6 +105,12 @@ impl EventFilter {
     /// Replaces the watched names, by directory.
     pub(crate) fn replace(&mut self, folders: BTreeMap<PathBuf, WatchedNames>) {
         self.folders = folders;
+        // The writer of a file that is not watched any longer is not reported.
+        let written = std::mem::take(&mut self.being_written);
+        self.being_written = written
+            .into_iter()
+            .filter(|path| self.is_watched(path))
+            .collect();
     }
 
     /// Returns whether an event may have changed watched content. Read accesses have not: Lockgate reads the files

@@ -143,7 +143,7 @@ fn every_unparsable_part_is_an_error_with_its_line() {
         (
             after(&one.replacen("MI", "I", 1)),
             lines + 1,
-            PemFault::Base64,
+            PemFault::NotX509,
         ),
         (
             after(&format!("{begin}\nAAAA\n{end}\n")),
