@@ -45,13 +45,12 @@ impl Context {
         descriptors: Arc<DescriptorBudget>,
         metrics: Arc<Metrics>,
         access: AccessLog,
-        sessions: Arc<SessionRegistry>,
         resolver: Resolver,
         tasks: Tasks,
     ) -> Self {
         Context {
             live,
-            sessions,
+            sessions: Arc::default(),
             session_permits: Arc::new(Semaphore::new(max_sessions)),
             access,
             http_client: HttpClient::new(resolver.clone(), descriptors.clone(), tasks.clone()),

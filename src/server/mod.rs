@@ -33,7 +33,6 @@ use crate::{
     listener::{connection::ConnectionHandler, limits::ConnectionLimiter},
     net::{descriptors::DescriptorUse, resolver::Resolver},
     observe::{access::AccessLog, logging::ErrorChain, metrics::Metrics},
-    registry::SessionRegistry,
     server::{
         active_config::{ActiveConfig, ConfigSource},
         builds::Builds,
@@ -151,7 +150,6 @@ impl Server {
             descriptors.clone(),
             metrics.clone(),
             access_log,
-            Arc::new(SessionRegistry::default()),
             resolver,
             tasks,
         ));

@@ -162,9 +162,10 @@ impl NameCache {
             return cached.clone();
         }
         if names.by_name.len() >= MAX_NAMES {
-            let by_use =
-                |(_, cached): &(&Box<str>, &Arc<CachedName>)| cached.state.borrow().last_use;
-            let oldest = names.by_name.iter().min_by_key(by_use);
+            let oldest = names
+                .by_name
+                .iter()
+                .min_by_key(|(_, cached)| cached.state.borrow().last_use);
             let oldest = oldest.map(|(name, _)| name.clone());
             if let Some(cached) = oldest.and_then(|name| names.by_name.remove(&name)) {
                 cached.remove();
