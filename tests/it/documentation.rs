@@ -190,6 +190,22 @@ fn readme_is_short_and_begins_with_demo_and_tests() {
     assert!(length <= 200, "{length} lines");
 }
 
+#[tokio::test]
+async fn picture_of_the_demo_is_drawn() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("demo.png");
+    let mut script = Command::new("timeout");
+    script
+        .args(["90", "node", "tests/node/picture.js"])
+        .args([Path::new(env!("CARGO_BIN_EXE_lockgate")), &file])
+        .current_dir(root())
+        .stdin(Stdio::null());
+    let output = script.output().await.expect("timeout and node are there");
+    assert!(output.status.success(), "{output:?}");
+    let picture = fs::read(&file).expect("it was drawn");
+    assert!(picture.starts_with(b"\x89PNG"));
+}
+
 #[test]
 fn links_lead_to_files_and_headings() {
     let mut problems = Vec::new();
