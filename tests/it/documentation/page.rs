@@ -105,7 +105,10 @@ impl Page {
                 .map(|c| if c == ' ' { '-' } else { c })
                 .collect();
             let same = |anchor: &&String| {
-                **anchor == slug || anchor.strip_prefix(&format!("{slug}-")).is_some_and(is_number)
+                **anchor == slug
+                    || anchor
+                        .strip_prefix(&format!("{slug}-"))
+                        .is_some_and(is_number)
             };
             let before = anchors.iter().filter(same).count();
             anchors.push(match before {
@@ -167,9 +170,14 @@ pub(super) fn pages() -> Vec<Page> {
 
 /// Returns every Markdown file that belongs to the project.
 pub(super) fn markdown_files() -> Vec<Page> {
-    let mut paths: Vec<String> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut paths: Vec<String> = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for folder in ["docs", "config", "examples", "tests/bench"] {
         paths.extend(markdown_in(folder));
     }

@@ -123,9 +123,8 @@ fn normalize(line: &str) -> String {
         let mut was_digit = false;
         let mut characters = word.chars().peekable();
         while let Some(c) = characters.next() {
-            let is_point = c == '.'
-                && was_digit
-                && characters.peek().is_some_and(char::is_ascii_digit);
+            let is_point =
+                c == '.' && was_digit && characters.peek().is_some_and(char::is_ascii_digit);
             if c.is_ascii_digit() || is_point {
                 if !was_digit {
                     normalized.push('0');
