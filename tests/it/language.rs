@@ -56,11 +56,7 @@ const TEST_PREFIXES: &str = "what_ who_ whoever_ nobody_ of_";
 
 /// Hits that are right as they stand: the file, the words around the hit, the reason. An entry
 /// without a hit fails.
-const ALLOWED: &[(&str, &str, &str)] = &[(
-    "tests/it/readme.rs",
-    "you said hello",
-    "the output of the example in README.md",
-)];
+const ALLOWED: &[(&str, &str, &str)] = &[];
 
 /// Files and directories that are scanned if they exist.
 const SCOPE: &str = "src tests config examples docs python README.md CHANGELOG.md CONTRIBUTING.md \
