@@ -135,7 +135,7 @@ async fn truncated_certificate_is_ordered_again() {
         file.truncate(file.len() / 3);
         file
     };
-    damaged(truncate, "no usable certificate").await;
+    damaged(truncate, "it is damaged").await;
 }
 
 #[tokio::test]
