@@ -41,6 +41,7 @@ mod memory;
 mod mtls;
 mod observability;
 mod path_decoding;
+mod pings;
 mod plain_http;
 mod pools;
 mod probe;
