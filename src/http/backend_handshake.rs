@@ -4,9 +4,10 @@
 
 use crate::{
     http::{
-        client::{MAX_BUF_LEN, MAX_HEADERS, connect_backend},
+        client::connect_backend,
         context::Context,
         peer::Peer,
+        pooled::{MAX_BUF_LEN, MAX_HEADERS},
         refusal::{NoResponse, Refusal, RefusalReason},
         retry::FailureKind,
         rewrite::{self, Outbound},

@@ -4,6 +4,7 @@
 use crate::{
     gateway::{Gateway, route::Route},
     http::{
+        bound::BoundConnections,
         peer::Peer,
         request::RequestContext,
         rewrite::Outbound,
@@ -82,6 +83,7 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, address: IpAddr) -> Ex
         local: ([0; 4], 0).into(),
         client_auth_requested: validate::validate(request).is_ok_and(requires_cert),
         client_cert: None,
+        bound: BoundConnections::default(),
     };
     let mut rc = RequestContext::new(gateway, None, peer, request);
     let outcome = service::admit(&mut rc, request)

@@ -6,13 +6,16 @@
 
 pub(crate) mod backend_handshake;
 pub(crate) mod body;
+pub(crate) mod bound;
 pub(crate) mod client;
 pub(crate) mod client_table;
+pub(crate) mod connection_auth;
 pub(crate) mod context;
 pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod h2;
 pub(crate) mod h2_response;
+pub(crate) mod idle_pool;
 pub(crate) mod peer;
 pub(crate) mod pooled;
 pub(crate) mod progress;

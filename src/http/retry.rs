@@ -183,6 +183,7 @@ mod tests {
         config::Config,
         gateway::Gateway,
         http::{
+            bound::BoundConnections,
             peer::Peer,
             refusal::{NoResponse, RefusalReason},
         },
@@ -258,6 +259,7 @@ mod tests {
             local: ([0; 4], 0).into(),
             client_auth_requested: false,
             client_cert: None,
+            bound: BoundConnections::default(),
         };
         let mut rc = RequestContext::new(&gateway, None, peer, &parts);
         let metrics = Metrics::new();

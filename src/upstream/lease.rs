@@ -100,6 +100,11 @@ impl Lease {
         health.record_failure(now, &self.member.config.passive, why, source);
     }
 
+    /// Returns whether a connection may serve several requests (`reuse`).
+    pub fn reuses_connections(&self) -> bool {
+        self.member.config.reuses_connections
+    }
+
     /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and
     /// without a PROXY header, unless `reuse` is "off".
     pub fn poolable_addr(&self) -> Option<(&str, u16)> {

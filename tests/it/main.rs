@@ -21,6 +21,7 @@ mod command_line;
 mod compression;
 mod config;
 mod connection_ends;
+mod connection_auth;
 mod container;
 mod contract;
 mod demo;
