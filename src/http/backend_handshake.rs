@@ -119,7 +119,7 @@ pub(crate) async fn backend_handshake(
     let mut connection = Some(Box::pin(connection.with_upgrades()));
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = outbound.target.clone().into();
-    *request.headers_mut() = outbound.headers.clone();
+    *request.headers_mut() = outbound.headers_for(lease);
     *request.extensions_mut() = extensions.clone();
     let mut response = drive(&mut connection, sender.send_request(request))
         .await

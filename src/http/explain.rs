@@ -31,6 +31,8 @@ pub(crate) struct WouldForward {
     pub route: String,
     /// The backends of the pool, in configuration order.
     pub backends: Vec<String>,
+    /// The backends that receive another `Host` than that in `headers`, and that `Host`.
+    pub hosts: Vec<(String, String)>,
     /// The request line that the backend would receive.
     pub line: String,
     /// The headers that the backend would receive.
@@ -100,6 +102,7 @@ fn would_forward(request: &Parts, route: &Route, outbound: &Outbound) -> WouldFo
     WouldForward {
         route: route.name.to_string(),
         backends: route.pool.shown(),
+        hosts: route.pool.hosts(),
         line: format!("{} {} HTTP/1.1", request.method, outbound.target),
         headers: outbound
             .headers

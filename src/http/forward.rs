@@ -83,9 +83,9 @@ pub(crate) async fn forward(
     };
     let (lease, response, connection) = attempts.run(rc, lease, &mut attempt).await?;
     lease.record_response();
-    let (mut parts, incoming) = response.into_parts();
-    rewrite::rewrite_response(&mut parts, rc.version)?;
-    rewrite::set_cookie(&route.pool, cookie_key, &lease, &mut parts.headers);
+    let (mut response, incoming) = response.into_parts();
+    rewrite::rewrite_response(&mut response, parts)?;
+    rewrite::set_cookie(&route.pool, cookie_key, &lease, &mut response.headers);
     let query = outbound.target.query();
     let sid_capture = route.pool.sid_capture(query, &lease, rc.client);
     let request = attempt.body.canceller();
@@ -97,7 +97,7 @@ pub(crate) async fn forward(
     );
     let body = body::response_body(incoming, answer_idle, Some(request), guards);
     Ok(Response::from_parts(
-        parts,
+        response,
         rewrite::capture_sid(body, sid_capture),
     ))
 }
@@ -185,7 +185,7 @@ impl ForwardAttempt<'_> {
         let mut request = Request::new(self.body.lend());
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.outbound.target.clone().into();
-        *request.headers_mut() = self.outbound.headers.clone();
+        *request.headers_mut() = self.outbound.headers_for(lease);
         *request.extensions_mut() = self.parts.extensions.clone();
         let pool = self.route.pool.name();
         let sender = RequestSender {

@@ -11,6 +11,7 @@ use crate::{
     observe::logging::ErrorChain,
     upstream::{backend::Backend, health::state::FailureSource, member::Member},
 };
+use http::HeaderValue;
 use std::{
     error::Error,
     sync::{
@@ -98,6 +99,11 @@ impl Lease {
         let why = ErrorChain(error).to_string();
         let health = self.member.backend.health();
         health.record_failure(now, &self.member.config.passive, why, source);
+    }
+
+    /// Returns the `Host` that the backend receives instead of the route's.
+    pub fn host(&self) -> Option<&HeaderValue> {
+        self.member.config.host.as_ref()
     }
 
     /// Returns whether a connection may serve several requests (`reuse`).

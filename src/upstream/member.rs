@@ -2,8 +2,8 @@
 
 use crate::{
     config::{
-        self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, OnVanish,
-        Reuse,
+        self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, HostField,
+        OnVanish, Reuse,
     },
     net::{
         dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
@@ -19,6 +19,7 @@ use crate::{
         fair_share::MemberLoad,
     },
 };
+use http::HeaderValue;
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -59,6 +60,8 @@ pub(crate) struct MemberConfig {
     pub(crate) sources: SourceAddrs,
     /// Whether its connections may serve several plain requests.
     pub(crate) reuses_connections: bool,
+    /// The `Host` that it receives; `None`: that of the route.
+    pub(crate) host: Option<HeaderValue>,
     resolve: Duration,
     on_vanish: OnVanish,
 }
@@ -170,6 +173,7 @@ impl MemberConfig {
             proxy_header: proxy_version(backend.proxy_protocol),
             sources: SourceAddrs::new(&backend.sources),
             reuses_connections: backend.reuse == Reuse::On,
+            host: backend.host.as_ref().and_then(host_value),
             resolve: backend.resolve.0,
             on_vanish: backend.on_vanish,
         }
@@ -225,6 +229,11 @@ fn tls_client(
             });
         })
         .ok()
+}
+
+/// Returns the field; it is always valid, because an authority is visible ASCII.
+pub(crate) fn host_value(host: &HostField) -> Option<HeaderValue> {
+    HeaderValue::from_str(host.as_str()).ok()
 }
 
 /// Returns the version of the PROXY header; `None`: none is sent.
