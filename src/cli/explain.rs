@@ -114,6 +114,7 @@ fn as_text(explanation: &Explanation) -> String {
         Ok(WouldForward {
             route,
             backends,
+            hosts,
             line,
             headers,
             token,
@@ -126,6 +127,9 @@ fn as_text(explanation: &Explanation) -> String {
             lines.push(format!("  {line}"));
             for (name, value) in headers {
                 lines.push(format!("  {name}: {value}"));
+            }
+            for (backend, host) in hosts {
+                lines.push(format!("\n{backend} receives host: {host}"));
             }
             if !token.is_empty() {
                 lines.push(format!("\ntoken: {token}"));
@@ -152,6 +156,7 @@ fn as_json(explanation: &Explanation) -> serde_json::Value {
             "routes": routes,
             "route": forwarded.route,
             "backends": forwarded.backends,
+            "hosts": forwarded.hosts.iter().map(|(backend, host)| json!({ "backend": backend, "host": host })).collect::<Vec<_>>(),
             "line": forwarded.line,
             "headers": forwarded.headers,
             "token": forwarded.token,

@@ -5,7 +5,8 @@ use crate::config::{
     schema::{
         Config, Drain,
         route::{
-            ClientCert, Framework, Only, Route, Token, UNNAMED, all_networks, every_path, same_host,
+            ClientCert, Framework, HandshakeRules, Only, PathEncoding, Route, Token, UNNAMED,
+            all_networks, every_path, same_host,
         },
         server::{Limits, Server},
         session::{Session, SessionOverrides},
@@ -73,6 +74,9 @@ impl Config {
             allow: all_networks(),
             deny: Vec::new(),
             client_cert: ClientCert::Off,
+            handshake: HandshakeRules::Strict,
+            host: None,
+            path_encoding: PathEncoding::Normal,
             tap: false,
             acme: true,
             token: Token::default(),

@@ -13,8 +13,9 @@ use crate::{
         limits::SessionLimits,
         rate_limit::{OverRateAction, RateLimit},
     },
-    upstream::pool::Pool,
+    upstream::{member::host_value, pool::Pool},
 };
+use ::http::HeaderValue;
 use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -44,6 +45,12 @@ pub struct Route {
     pub client_cert: ClientCert,
     /// The origins of pages that may open WebSockets.
     pub origins: OriginGuard,
+    /// The `Host` for backends that have none of their own; `None`: that of the client.
+    pub host: Option<HeaderValue>,
+    /// Whether the path is forwarded as the client sent it.
+    pub keeps_path: bool,
+    /// Whether a handshake without `Connection: Upgrade` is accepted.
+    pub accepts_lenient: bool,
     /// Whether taps may read the frames of its sessions.
     pub tap: bool,
     /// The prefix that is removed from the path before forwarding.
@@ -80,6 +87,9 @@ impl Route {
             addresses: AddressGuard::new(&route.allow, &route.deny),
             client_cert: route.client_cert,
             origins: OriginGuard::new(&route.origins),
+            host: route.host.as_ref().and_then(host_value),
+            keeps_path: route.path_encoding == config::PathEncoding::AsIs,
+            accepts_lenient: route.handshake == config::HandshakeRules::Lenient,
             tap: route.tap,
             strip_prefix: route.strip_prefix.clone(),
             token: (!route.token.from.is_empty()).then(|| route.token.clone()),

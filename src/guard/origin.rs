@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv6Addr};
 #[derive(Debug, Clone)]
 pub struct OriginGuard {
     patterns: Box<[OriginPattern]>,
+    /// The patterns as texts, with which an Origin of another form than `scheme://host` is compared.
+    literals: Box<[Box<str>]>,
 }
 
 /// A tuple origin (RFC 6454 §4), without its port, in lower case.
@@ -27,13 +29,15 @@ impl OriginGuard {
     pub fn new(origins: &[OriginPattern]) -> OriginGuard {
         OriginGuard {
             patterns: origins.iter().map(comparable).collect(),
+            literals: origins.iter().filter_map(literal).collect(),
         }
     }
 
     /// Checks a handshake. `host` is the request's, normalised (lower case, no port, no brackets).
     ///
     /// A handshake without Origin is admitted: it does not come from a browser (RFC 6455 §4.2.1), and other clients can
-    /// send any Origin. Several, `null` and unreadable ones are refused unless any origin is allowed.
+    /// send any Origin. Several are refused unless any origin is allowed, `null` and those of another form than
+    /// `scheme://host` unless they are listed literally.
     pub fn check(&self, headers: &HeaderMap, host: &str) -> Result<(), Denial> {
         if self.patterns.contains(&OriginPattern::Any) {
             return Ok(());
@@ -49,17 +53,21 @@ impl OriginGuard {
                     .to_owned(),
             ));
         }
+        let origin = Origin::parse(value);
+        if origin.is_none() && self.is_listed(value) {
+            return Ok(());
+        }
         if value == "null" {
             return Err(denial(
                 "Origin null is not allowed by this route. It comes from a sandboxed frame or a local file; serve \
-                 the page from a host and add that to `origins`, or add \"*\"."
+                 the page from a host and add that to `origins`, or add \"null\", which admits every such page."
                     .to_owned(),
             ));
         }
-        let Some(origin) = Origin::parse(value) else {
+        let Some(origin) = origin else {
             return Err(denial(format!(
-                "Origin {} is not an origin such as https://chat.example.com, so none of this route's `origins` \
-                 can allow it.",
+                "Origin {} is not an origin such as https://chat.example.com: this route allows it only if `origins` \
+                 lists it literally.",
                 printable(value)
             )));
         };
@@ -77,6 +85,12 @@ impl OriginGuard {
             origin.scheme,
             bracketed(&origin.host)
         )))
+    }
+
+    /// Returns whether `origins` lists this Origin literally.
+    fn is_listed(&self, value: &HeaderValue) -> bool {
+        let mut literals = self.literals.iter();
+        literals.any(|literal| literal.as_bytes() == value.as_bytes())
     }
 
     /// Checks a plain request with credentials that a browser sends automatically, whichever page causes the request.
@@ -159,6 +173,7 @@ impl Origin {
         match pattern {
             OriginPattern::Any => true,
             OriginPattern::SameHost => self.host == host,
+            OriginPattern::Literal(_) => false,
             OriginPattern::Host { scheme, host } => {
                 scheme.as_deref().is_none_or(|scheme| scheme == self.scheme)
                     && match host {
@@ -197,6 +212,18 @@ fn denial(text: String) -> Denial {
     Denial {
         why: DenialReason::Origin,
         text,
+    }
+}
+
+/// Returns the text of a pattern that may also be an Origin of another form, such as `my-device`.
+fn literal(pattern: &OriginPattern) -> Option<Box<str>> {
+    match pattern {
+        OriginPattern::Literal(text) => Some(text.clone()),
+        OriginPattern::Host {
+            scheme: None,
+            host: HostPattern::Exact(host),
+        } => Some(host.clone()),
+        _ => None,
     }
 }
 

@@ -4,8 +4,8 @@
 
 use crate::{
     http::{
-        client::{MAX_BUF_LEN, MAX_HEADERS},
         context::Context,
+        pooled::{MAX_BUF_LEN, MAX_HEADERS},
         refusal::{NoResponse, Refusal, RefusalReason},
         retry::FailureKind,
         rewrite::{self, Outbound},
@@ -89,6 +89,7 @@ struct HeaderCaseWriter<S> {
 /// Sends the handshake in one write over a new connection, and verifies the response. The caller sets the deadline.
 pub(crate) async fn backend_handshake(
     context: &Context,
+    lease: &Lease,
     stream: BackendStream,
     outbound: &Outbound,
     extensions: &Extensions,
@@ -105,7 +106,7 @@ pub(crate) async fn backend_handshake(
     let mut connection = Some(Box::pin(connection.with_upgrades()));
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = outbound.target.clone().into();
-    *request.headers_mut() = outbound.headers.clone();
+    *request.headers_mut() = outbound.headers_for(lease);
     *request.extensions_mut() = extensions.clone();
     let mut response = drive(&mut connection, sender.send_request(request))
         .await

@@ -1,6 +1,10 @@
 //! Connections to backends: for a handshake, and for a plain request, pooled or separate.
 //!
-//! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header.
+//! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header. A
+//! backend that authenticates connections (NTLM, Negotiate) has a connection for each connection of a client
+//! ([`bound`]), over any transport.
+//!
+//! [`bound`]: crate::http::bound
 //!
 //! # Reuse
 //!
@@ -14,52 +18,64 @@
 
 use crate::{
     http::{
-        backend_connector::{self, BackendConnector},
         body::{Body, BodyStatus},
-        pooled::PooledConnector,
+        bound::{BindingTarget, BoundUse},
+        connection_auth,
+        idle_pool::IdlePool,
+        peer::Peer,
+        pooled::{BackendConnection, MAX_BUF_LEN, MAX_HEADERS},
     },
     lifecycle::tasks::Tasks,
     net::{
-        descriptors::{DescriptorBudget, DescriptorUse, is_exhaustion},
+        descriptors::{BusyGuard, DescriptorBudget, DescriptorUse},
         dial::DialError,
         early_response::EarlyResponseStream,
         resolver::Resolver,
     },
     upstream::{connect::BackendDialer, lease::Lease},
 };
-use ::http::{
-    HeaderValue, Method, Request, Response, Uri, header,
-    uri::{Authority, Scheme},
-};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{
     body::{Body as _, Incoming},
     client::conn::http1,
 };
-use hyper_util::{
-    client::legacy::{self, Client, connect::capture_connection},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
+use hyper_util::rt::TokioIo;
 use std::{
-    error::Error,
-    io, mem,
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+use tokio::time::timeout;
 
 /// The client for plain requests, with its pool of idle connections.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    pooled: Client<PooledConnector<BackendConnector>, Body>,
+    idle: Arc<IdlePool>,
     resolver: Resolver,
     descriptors: Arc<DescriptorBudget>,
     tasks: Tasks,
 }
 
+/// The party that a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestSender<'a> {
+    pub(crate) peer: &'a Peer,
+    /// The client, which may be another party than the peer.
+    pub(crate) client: IpAddr,
+    /// The version of the peer's connection.
+    pub(crate) version: Version,
+}
+
+/// What a response holds of its connection until its body has been read.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionUse {
+    _busy: Option<BusyGuard>,
+    _bound: Option<BoundUse>,
+}
+
 /// Why a request received no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
-    #[error(transparent)]
-    Pooled(legacy::Error),
     #[error("no connection")]
     Connect(#[from] DialError),
     #[error("no HTTP answer")]
@@ -74,60 +90,178 @@ impl HttpClient {
         descriptors: Arc<DescriptorBudget>,
         tasks: Tasks,
     ) -> Self {
-        let connector = BackendConnector::new(resolver.clone(), descriptors.clone());
-        let pooled = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .http1_preserve_header_case(true)
-            .http1_title_case_headers(true)
-            .http1_max_headers(MAX_HEADERS)
-            .http1_max_buf_size(MAX_BUF_LEN)
-            .set_host(false)
-            .build(PooledConnector::new(connector, descriptors.clone()));
         HttpClient {
-            pooled,
+            idle: IdlePool::new(tasks.clone()),
             resolver,
             descriptors,
             tasks,
         }
     }
 
-    /// Sends a request whose target is a path, over a pooled connection or a new one of `dialer`. `body_status` is that
-    /// of its body. The caller sets the deadline of the response.
+    /// Sends a request, whose target is a path, to the lease's backend in `pool`; `dialer` makes a new connection.
+    /// `body_status` is that of the body. The caller sets the deadline of the response.
     pub(crate) async fn send(
         &self,
-        lease: &Lease,
-        dialer: BackendDialer,
-        mut request: Request<Body>,
+        sender: RequestSender<'_>,
+        pool: &Arc<str>,
+        (lease, dialer): (&Lease, &BackendDialer),
+        request: Request<Body>,
         body_status: &BodyStatus,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<(Response<Incoming>, ConnectionUse), SendError> {
         let has_body = !request.body().is_end_stream();
-        if let Some((host, port)) = lease.poolable_addr()
-            && (!has_body || BODY_METHODS.contains(request.method()))
+        let attempt = SendAttempt {
+            client: self,
+            lease,
+            dialer,
+            peer: sender.peer,
+            target: BindingTarget {
+                pool: pool.clone(),
+                backend: lease.backend().name().clone(),
+                client: sender.client,
+            },
+            is_multiplexed: sender.version == Version::HTTP_2,
+            has_credentials: connection_auth::has_credentials(request.headers()),
+            reads_body: !has_body || BODY_METHODS.contains(request.method()),
+            unsent_body: has_body.then_some(body_status),
+        };
+        if lease.reuses_connections()
+            && (attempt.has_credentials || sender.peer.bound.is_bound(&attempt.target))
         {
-            let mut target = mem::take(request.uri_mut()).into_parts();
-            target.scheme = Some(Scheme::HTTP);
-            target.authority = Some(authority(host, port));
-            *request.uri_mut() =
-                Uri::from_parts(target).expect("scheme, authority and path are set");
-            let connection = has_body.then(|| capture_connection(&mut request));
-            let response =
-                backend_connector::with_dialer(dialer, self.pooled.request(request)).await;
-            if response.as_ref().is_err_and(legacy::Error::is_connect) {
-                self.resolver.expire(host);
-            }
-            let response = response.map_err(SendError::Pooled)?;
-            if let Some(connection) = connection
-                && !body_status.complete.load(Ordering::Relaxed)
-                && let Some(connected) = connection.connection_metadata().as_ref()
-            {
-                connected.poison();
-            }
-            return Ok(response);
+            return attempt.send_bound(request).await;
         }
+        match lease.poolable_addr().filter(|_| attempt.reads_body) {
+            Some((host, port)) => attempt.send_pooled((host.into(), port), request).await,
+            None => attempt.send_once(request).await,
+        }
+    }
+
+    /// Opens a connection that may serve several requests.
+    async fn open(&self, dialer: &BackendDialer) -> Result<BackendConnection, SendError> {
+        let permit = self.descriptors.acquire(DescriptorUse::Request);
+        let permit = permit.ok_or(DialError::NoDescriptor)?;
         let (resolver, descriptors) = (&self.resolver, &self.descriptors);
-        let connected = dialer.connect(resolver, descriptors, DescriptorUse::Request);
+        let stream = dialer.connect_reusable(resolver, descriptors).await?;
+        Ok(BackendConnection::open(stream, permit, &self.tasks).await?)
+    }
+}
+
+/// One request to one backend.
+struct SendAttempt<'a> {
+    client: &'a HttpClient,
+    lease: &'a Lease,
+    dialer: &'a BackendDialer,
+    peer: &'a Peer,
+    target: BindingTarget,
+    /// Whether the client may send several requests at a time.
+    is_multiplexed: bool,
+    /// Whether the request has credentials that apply to its connection.
+    has_credentials: bool,
+    /// Whether the method is one whose body every server reads, or there is no body.
+    reads_body: bool,
+    /// The status of the body, if there is one.
+    unsent_body: Option<&'a BodyStatus>,
+}
+
+// === impl SendAttempt ===
+
+impl SendAttempt<'_> {
+    /// Sends the request on a connection that belongs to the connection of its client.
+    async fn send_bound(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, ConnectionUse), SendError> {
+        let (bound, id_hash) = (&self.peer.bound, self.lease.id_hash());
+        let (credentials, several) = (self.has_credentials, self.is_multiplexed);
+        let acquired = bound.acquire(&self.target, id_hash, credentials, several);
+        let mut bound = acquired.await;
+        if let Some(connection) = bound.connection.as_mut() {
+            // The last response has been passed on, but its connection may not have noticed that yet.
+            let is_ready = timeout(READY_WAIT, connection.ready()).await == Ok(true);
+            bound.connection.take_if(|_| !is_ready);
+        }
+        let response = loop {
+            let (connection, reused) = match &mut *bound.connection {
+                Some(connection) => (connection, true),
+                none => {
+                    let opened = self.client.open(self.dialer).await?;
+                    (none.insert(opened), false)
+                }
+            };
+            match connection.try_send(request).await {
+                Ok(response) => break response,
+                Err(mut error) => {
+                    *bound.connection = None;
+                    match error.take_message() {
+                        Some(unsent) if reused => request = unsent,
+                        _ => return Err(error.into_error().into()),
+                    }
+                }
+            }
+        };
+        let is_challenge = matches!(
+            response.status(),
+            StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        );
+        bound.record_challenge(self.has_credentials && is_challenge);
+        let connection = bound.connection.as_ref();
+        let busy = connection.map(BackendConnection::busy_guard);
+        // Closes after the response.
+        bound.connection.take_if(|_| !self.may_be_reused());
+        let used = ConnectionUse {
+            _busy: busy,
+            _bound: Some(bound),
+        };
+        Ok((response, used))
+    }
+
+    /// Sends the request on an idle connection of the pool or a new one, which returns to the pool or becomes bound.
+    async fn send_pooled(
+        &self,
+        address: (Box<str>, u16),
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, ConnectionUse), SendError> {
+        let idle = &self.client.idle;
+        let (connection, response) = loop {
+            let (mut connection, reused) = match idle.take(&address) {
+                Some(connection) => (connection, true),
+                None => (self.client.open(self.dialer).await?, false),
+            };
+            match connection.try_send(request).await {
+                Ok(response) => break (connection, response),
+                Err(mut error) => match error.take_message() {
+                    // The backend has closed an idle connection.
+                    Some(unsent) if reused => request = unsent,
+                    _ => return Err(error.into_error().into()),
+                },
+            }
+        };
+        let mut used = ConnectionUse {
+            _busy: Some(connection.busy_guard()),
+            _bound: None,
+        };
+        let (bound, id_hash) = (&self.peer.bound, self.lease.id_hash());
+        match (
+            connection_auth::is_required_by(response.headers()),
+            self.may_be_reused(),
+        ) {
+            (true, true) => used._bound = Some(bound.adopt(&self.target, id_hash, connection)),
+            (true, false) => bound.bind(&self.target, id_hash),
+            (false, true) => idle.put_when_ready(address, connection),
+            // Closes after the response.
+            (false, false) => drop(connection),
+        }
+        Ok((response, used))
+    }
+
+    /// Sends the request on a connection that closes after the response.
+    async fn send_once(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, ConnectionUse), SendError> {
+        let (resolver, descriptors) = (&self.client.resolver, &self.client.descriptors);
+        let connected = self
+            .dialer
+            .connect(resolver, descriptors, DescriptorUse::Request);
         let stream = connected.await?;
         let (mut sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
@@ -136,13 +270,23 @@ impl HttpClient {
             .max_buf_size(MAX_BUF_LEN)
             .handshake(TokioIo::new(EarlyResponseStream::new(stream)))
             .await?;
-        self.tasks.spawn(async {
+        self.client.tasks.spawn(async {
             // Errors of the connection reach the future that awaits the response.
             let _ = connection.await;
         });
         let close = HeaderValue::from_static("close");
         request.headers_mut().insert(header::CONNECTION, close);
-        Ok(sender.send_request(request).await?)
+        let response = sender.send_request(request).await?;
+        if self.lease.reuses_connections() && connection_auth::is_required_by(response.headers()) {
+            self.peer.bound.bind(&self.target, self.lease.id_hash());
+        }
+        Ok((response, ConnectionUse::default()))
+    }
+
+    /// Returns whether the backend has read the body, now that the response has begun.
+    fn may_be_reused(&self) -> bool {
+        let is_sent = |body: &BodyStatus| body.complete.load(Ordering::Relaxed);
+        self.reads_body && self.unsent_body.is_none_or(is_sent)
     }
 }
 
@@ -152,7 +296,6 @@ impl SendError {
     /// Returns whether the backend never received the request.
     pub(crate) fn is_connect(&self) -> bool {
         match self {
-            SendError::Pooled(error) => error.is_connect(),
             SendError::Connect(_) => true,
             SendError::Broken(_) => false,
         }
@@ -161,49 +304,14 @@ impl SendError {
     /// Returns whether the cause is exhausted resources of this process or machine, not the backend.
     pub(crate) fn is_exhaustion(&self) -> bool {
         match self {
-            SendError::Pooled(error) => is_caused_by_exhaustion(error),
             SendError::Connect(error) => error.is_exhaustion(),
             SendError::Broken(_) => false,
         }
     }
 }
 
-fn is_caused_by_exhaustion(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let dial: Option<&DialError> = error.downcast_ref();
-        let io: Option<&io::Error> = error.downcast_ref();
-        if dial.is_some_and(DialError::is_exhaustion) || io.is_some_and(is_exhaustion) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-fn authority(host: &str, port: u16) -> Authority {
-    let authority = match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    };
-    let authority = authority.parse();
-    authority.expect("the host of a backend is a valid authority")
-}
-
 /// The methods whose body every server reads; see the module documentation.
 const BODY_METHODS: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 
-/// Maximum number of header fields of a backend's response; servers send far fewer.
-pub(crate) const MAX_HEADERS: usize = 256;
-
-/// The bytes of a response that are read ahead of its client: two TLS records. It is also the maximum length of a
-/// response head, twice what h11 and HAProxy accept. For a client that does not read, three buffers have this size.
-/// hyper's default is 408 KiB.
-pub(crate) const MAX_BUF_LEN: usize = 32 * 1024;
-
-/// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
-/// being closed costs a retry, which a request with a body cannot have.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
-
-/// Idle connections kept for each backend.
-const MAX_IDLE_PER_HOST: usize = 32;
+/// The time in which a bound connection must be ready after its response has been passed on.
+const READY_WAIT: Duration = Duration::from_secs(1);

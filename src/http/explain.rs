@@ -4,6 +4,7 @@
 use crate::{
     gateway::{Gateway, route::Route},
     http::{
+        bound::BoundConnections,
         peer::Peer,
         request::RequestContext,
         rewrite::Outbound,
@@ -30,6 +31,8 @@ pub(crate) struct WouldForward {
     pub route: String,
     /// The backends of the pool, in configuration order.
     pub backends: Vec<String>,
+    /// The backends that receive another `Host` than that in `headers`, and that `Host`.
+    pub hosts: Vec<(String, String)>,
     /// The request line that the backend would receive.
     pub line: String,
     /// The headers that the backend would receive.
@@ -83,6 +86,7 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, address: IpAddr) -> Ex
         is_cleartext: false,
         client_auth_requested: validate::validate(request).is_ok_and(requires_cert),
         client_cert: None,
+        bound: BoundConnections::default(),
     };
     let mut rc = RequestContext::new(gateway, None, peer, request);
     let outcome = service::admit(&mut rc, request)
@@ -99,6 +103,7 @@ fn would_forward(request: &Parts, route: &Route, outbound: &Outbound) -> WouldFo
     WouldForward {
         route: route.name.to_string(),
         backends: route.pool.shown(),
+        hosts: route.pool.hosts(),
         line: format!("{} {} HTTP/1.1", request.method, outbound.target),
         headers: outbound
             .headers

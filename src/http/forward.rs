@@ -4,7 +4,7 @@ use crate::{
     gateway::route::Route,
     http::{
         body::{self, Body, BodyStatus, ReplayableBody},
-        client::{HttpClient, SendError},
+        client::{ConnectionUse, HttpClient, RequestSender, SendError},
         context::Context,
         progress::ProgressLimits,
         refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
@@ -13,9 +13,9 @@ use crate::{
         retry::{Attempt, AttemptOutcome, AttemptTime, Attempts, FailureKind},
         rewrite::{self, Outbound},
     },
-    net::descriptors::PooledRef,
     proto::path::NormalPath,
     upstream::{
+        balance_key::Affinity,
         connect::{BackendDialer, ConnectLimits},
         lease::Lease,
     },
@@ -59,6 +59,14 @@ pub(crate) async fn forward(
     outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
     let mut attempts = Attempts::new(&context.metrics, rc, route, parts, path);
+    let cookie_key = attempts.key;
+    // The messages of an authentication handshake go to one backend.
+    if attempts.key.bound().is_none()
+        && let Some(id_hash) = rc.peer.bound.backend(route.pool.name(), rc.client)
+    {
+        let only = false;
+        attempts.key = attempts.key.bound_to(Some(Affinity { id_hash, only }));
+    }
     let limits = &rc.gateway.limits;
     let answer_idle = limits.answer_idle.0;
     let lease = attempts.acquire(rc).await?;
@@ -78,12 +86,11 @@ pub(crate) async fn forward(
         body_status,
         answer_idle,
     };
-    let (lease, response) = attempts.run(rc, lease, &mut attempt).await?;
+    let (lease, response, connection) = attempts.run(rc, lease, &mut attempt).await?;
     lease.record_response();
-    let (mut parts, incoming) = response.into_parts();
-    let pooled: Option<PooledRef> = parts.extensions.remove();
-    rewrite::rewrite_response(&mut parts, rc.version)?;
-    rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
+    let (mut response, incoming) = response.into_parts();
+    rewrite::rewrite_response(&mut response, parts)?;
+    rewrite::set_cookie(&route.pool, cookie_key, &lease, &mut response.headers);
     let query = outbound.target.query();
     let sid_capture = route.pool.sid_capture(query, &lease, rc.client);
     let request = attempt.body.canceller();
@@ -91,11 +98,11 @@ pub(crate) async fn forward(
         rc.in_flight.take(),
         rc.client_permit.take(),
         lease,
-        pooled.map(PooledRef::busy_guard),
+        connection,
     );
     let body = body::response_body(incoming, answer_idle, Some(request), guards);
     Ok(Response::from_parts(
-        parts,
+        response,
         rewrite::capture_sid(body, sid_capture),
     ))
 }
@@ -103,7 +110,7 @@ pub(crate) async fn forward(
 // === impl ForwardAttempt ===
 
 impl Attempt for ForwardAttempt<'_> {
-    type Response = (Lease, Response<Incoming>);
+    type Response = (Lease, Response<Incoming>, ConnectionUse);
 
     async fn send(
         &mut self,
@@ -120,7 +127,7 @@ impl Attempt for ForwardAttempt<'_> {
                 now,
             );
             let dialer = lease.dialer(rc.peer.addrs(), limits);
-            let mut pending = pin!(self.await_response(&lease, dialer));
+            let mut pending = pin!(self.await_response(&lease, &dialer, rc));
             tokio::select! {
                 response = &mut pending => response,
                 // A slow client or a response that is delayed on purpose, as in long polling, does not count as a
@@ -133,14 +140,16 @@ impl Attempt for ForwardAttempt<'_> {
         };
         lease.settle();
         let error = match response {
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return AttemptOutcome::Final(Err(Refusal::new(
                     StatusCode::BAD_GATEWAY,
                     RefusalReason::Status,
                     "the backend switched protocols, which was not requested",
                 )));
             }
-            Ok(Ok(response)) => return AttemptOutcome::Final(Ok((lease, response))),
+            Ok(Ok((response, connection))) => {
+                return AttemptOutcome::Final(Ok((lease, response, connection)));
+            }
             Ok(Err(error)) => error,
             Err(_) => {
                 let error = ResponseTimeout(self.answer_idle);
@@ -183,14 +192,23 @@ impl ForwardAttempt<'_> {
     async fn await_response(
         &self,
         lease: &Lease,
-        dialer: BackendDialer,
-    ) -> Result<Result<Response<Incoming>, SendError>, Elapsed> {
+        dialer: &BackendDialer,
+        rc: &RequestContext<'_>,
+    ) -> Result<Result<(Response<Incoming>, ConnectionUse), SendError>, Elapsed> {
         let mut request = Request::new(self.body.lend());
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.outbound.target.clone().into();
-        *request.headers_mut() = self.outbound.headers.clone();
+        *request.headers_mut() = self.outbound.headers_for(lease);
         *request.extensions_mut() = self.parts.extensions.clone();
-        let sent = self.client.send(lease, dialer, request, &self.body_status);
+        let pool = self.route.pool.name();
+        let sender = RequestSender {
+            peer: &rc.peer,
+            client: rc.client,
+            version: rc.version,
+        };
+        let sent = self
+            .client
+            .send(sender, pool, (lease, dialer), request, &self.body_status);
         let mut pending = pin!(sent);
         loop {
             let response = timeout(self.answer_idle, pending.as_mut()).await;

@@ -4,18 +4,20 @@
 //! access checks (`guard`), backend addresses (`upstream`), and everything after the 101 (`splice`). Open `service.rs`
 //! first: it is the journey of a request.
 
-pub(crate) mod backend_connector;
 pub(crate) mod backend_handshake;
 pub(crate) mod body;
+pub(crate) mod bound;
 pub(crate) mod challenge;
 pub(crate) mod client;
 pub(crate) mod client_table;
+pub(crate) mod connection_auth;
 pub(crate) mod context;
 pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod h2;
 pub(crate) mod h2_refusals;
 pub(crate) mod h2_response;
+pub(crate) mod idle_pool;
 pub(crate) mod parse_refusal;
 pub(crate) mod peer;
 pub(crate) mod pooled;

@@ -1,6 +1,6 @@
 //! The other end of a client's connection.
 
-use crate::{net::dial::ConnAddrs, tls::client_auth::CaSetId};
+use crate::{http::bound::BoundConnections, net::dial::ConnAddrs, tls::client_auth::CaSetId};
 use ::http::HeaderValue;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
@@ -23,6 +23,8 @@ pub(crate) struct Peer {
     pub client_auth_requested: bool,
     /// The certificate that the client presented.
     pub client_cert: Option<ClientCertHeader>,
+    /// The backend connections that belong to the connection.
+    pub(crate) bound: BoundConnections,
 }
 
 /// A client's verified certificate in the form sent to backends. Created once per connection.

@@ -1,87 +1,95 @@
-//! The connections of the pool for plain requests: each has a descriptor permit, which is reclaimed while it is idle if
-//! other connections need one.
+//! The connections that serve several plain requests: each has a descriptor permit, which is reclaimed while it is idle
+//! if other connections need one.
 
-use crate::net::{
-    descriptors::{DescriptorBudget, DescriptorUse, PooledDescriptor},
-    dial::DialError,
-    early_response::EarlyResponseStream,
+use crate::{
+    http::body::Body,
+    lifecycle::tasks::Tasks,
+    net::{
+        descriptors::{BusyGuard, DescriptorPermit, PooledDescriptor, PooledRef},
+        early_response::EarlyResponseStream,
+        socket::BackendStream,
+    },
 };
-use ::http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
+use ::http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1},
+    rt::{Read, ReadBufCursor, Write},
 };
+use hyper_util::rt::TokioIo;
 use std::{
-    error::Error,
     io,
     pin::Pin,
-    sync::Arc,
     task::{self, Poll},
 };
-use tokio::net::TcpStream;
-use tower_service::Service;
 
-/// A connector that takes a permit for each connection.
-#[derive(Debug, Clone)]
-pub(crate) struct PooledConnector<C> {
-    connector: C,
-    descriptors: Arc<DescriptorBudget>,
+/// An HTTP/1.1 connection that serves one request after another. It closes when it is dropped and its response has been
+/// read.
+#[derive(Debug)]
+pub(crate) struct BackendConnection {
+    sender: http1::SendRequest<Body>,
+    descriptor: PooledRef,
 }
 
-/// A pooled connection. It reports its end when its permit is reclaimed.
-pub(crate) struct PooledStream {
-    io: TokioIo<EarlyResponseStream<TcpStream>>,
+/// The stream of such a connection. It reports its end when its permit is reclaimed.
+struct PooledStream {
+    io: TokioIo<EarlyResponseStream<BackendStream>>,
     descriptor: PooledDescriptor,
 }
 
-type BoxError = Box<dyn Error + Send + Sync>;
+// === impl BackendConnection ===
 
-// === impl PooledConnector ===
-
-impl<C> PooledConnector<C> {
-    pub(crate) fn new(connector: C, descriptors: Arc<DescriptorBudget>) -> Self {
-        PooledConnector {
-            connector,
-            descriptors,
-        }
+impl BackendConnection {
+    /// Starts HTTP on a stream, which holds `permit`.
+    pub(crate) async fn open(
+        stream: BackendStream,
+        permit: DescriptorPermit,
+        tasks: &Tasks,
+    ) -> Result<Self, hyper::Error> {
+        let stream = PooledStream {
+            io: TokioIo::new(EarlyResponseStream::new(stream)),
+            descriptor: PooledDescriptor::new(permit),
+        };
+        let descriptor = stream.descriptor.pooled_ref();
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .title_case_headers(true)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_BUF_LEN)
+            .handshake(stream)
+            .await?;
+        tasks.spawn(async {
+            // Errors of the connection reach the future that awaits the response.
+            let _ = connection.await;
+        });
+        Ok(BackendConnection { sender, descriptor })
     }
-}
 
-impl<C> Service<Uri> for PooledConnector<C>
-where
-    C: Service<Uri, Response = TokioIo<TcpStream>, Error: Into<BoxError>, Future: Send + 'static>,
-{
-    type Response = PooledStream;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<PooledStream, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.connector.poll_ready(cx).map_err(Into::into)
+    /// Returns whether the last response has been read and the connection is open.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
     }
 
-    fn call(&mut self, target: Uri) -> Self::Future {
-        let permit = self.descriptors.acquire(DescriptorUse::Request);
-        let connecting = permit.map(|permit| (permit, self.connector.call(target)));
-        Box::pin(async move {
-            let (permit, connecting) = connecting.ok_or(DialError::NoDescriptor)?;
-            let io = connecting.await.map_err(Into::into)?;
-            Ok(PooledStream {
-                io: TokioIo::new(EarlyResponseStream::new(io.into_inner())),
-                descriptor: PooledDescriptor::new(permit),
-            })
-        })
+    /// Waits until the last response has been read; returns whether the connection is open.
+    pub(crate) async fn ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+
+    /// Sends a request. The error has the request if no part of it was sent.
+    pub(crate) fn try_send(
+        &mut self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + use<> {
+        self.sender.try_send_request(request)
+    }
+
+    /// Returns the guard that is held until the response has been read.
+    pub(crate) fn busy_guard(&self) -> BusyGuard {
+        self.descriptor.clone().busy_guard()
     }
 }
 
 // === impl PooledStream ===
-
-impl Connection for PooledStream {
-    /// Adds a [`PooledRef`](crate::net::descriptors::PooledRef) to the extensions of each response.
-    fn connected(&self) -> Connected {
-        Connected::new().extra(self.descriptor.pooled_ref())
-    }
-}
 
 impl Read for PooledStream {
     fn poll_read(
@@ -128,25 +136,31 @@ impl Write for PooledStream {
     }
 }
 
+/// Maximum number of header fields of a backend's response; servers send far fewer.
+pub(crate) const MAX_HEADERS: usize = 256;
+
+/// The bytes of a response that are read ahead of its client: two TLS records. It is also the maximum length of a
+/// response head, twice what h11 and HAProxy accept. For a client that does not read, three buffers have this size.
+/// hyper's default is 408 KiB.
+pub(crate) const MAX_BUF_LEN: usize = 32 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::descriptors::PooledRef;
-    use ::http::Request;
-    use bytes::Bytes;
-    use http_body_util::{BodyExt, Empty};
-    use hyper_util::{
-        client::legacy::{Client, Error, connect::HttpConnector},
-        rt::TokioExecutor,
+    use crate::{
+        http::body,
+        net::{
+            descriptors::{DescriptorBudget, DescriptorUse},
+            socket::Socket,
+        },
     };
-    use std::net::SocketAddr;
+    use http_body_util::BodyExt;
+    use std::{net::SocketAddr, sync::Arc};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
         sync::mpsc,
     };
-
-    type TestClient = Client<PooledConnector<HttpConnector>, Empty<Bytes>>;
 
     /// Starts a server that answers every request, and reports the end of each connection.
     async fn server() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
@@ -168,33 +182,47 @@ mod tests {
         (address, ends)
     }
 
-    /// Sends a request, and returns the reference to its connection after the body has been read.
-    async fn get(client: &TestClient, address: SocketAddr) -> Result<PooledRef, Error> {
-        let request = Request::get(format!("http://{address}/"));
-        let response = client.request(request.body(Empty::new()).unwrap()).await?;
-        let (mut parts, body) = response.into_parts();
-        assert_eq!(body.collect().await.unwrap().to_bytes(), "ok");
-        Ok(parts.extensions.remove().unwrap())
+    /// Connects if the budget has a permit.
+    async fn connect(
+        address: SocketAddr,
+        budget: &Arc<DescriptorBudget>,
+    ) -> Option<BackendConnection> {
+        let permit = budget.acquire(DescriptorUse::Request)?;
+        let stream = Socket::new(TcpStream::connect(address).await.unwrap());
+        let stream = BackendStream::Tcp(stream);
+        let opened = BackendConnection::open(stream, permit, &Tasks::default()).await;
+        Some(opened.unwrap())
+    }
+
+    /// Sends a request, and returns the guard of its connection after the body has been read.
+    async fn get(connection: &mut BackendConnection) -> BusyGuard {
+        assert!(connection.ready().await);
+        let response = connection.try_send(Request::get("/").body(body::empty()).unwrap());
+        let response = response.await.unwrap();
+        let busy = connection.busy_guard();
+        assert_eq!(response.collect().await.unwrap().to_bytes(), "ok");
+        busy
     }
 
     #[tokio::test]
     async fn idle_connection_closes_when_another_one_needs_its_descriptor() {
         let ((first, mut ends), (second, _)) = (server().await, server().await);
         let descriptors = DescriptorBudget::new(1);
-        let connector = PooledConnector::new(HttpConnector::new(), descriptors.clone());
-        let client: TestClient = Client::builder(TokioExecutor::new()).build(connector);
-        let busy = get(&client, first).await.unwrap().busy_guard();
+        let mut connection = connect(first, &descriptors).await.unwrap();
+        let busy = get(&mut connection).await;
         // The request still holds its connection.
-        assert!(get(&client, second).await.unwrap_err().is_connect());
+        assert!(connect(second, &descriptors).await.is_none());
         drop(busy);
         assert_eq!((descriptors.used(), descriptors.idle()), (1, 1));
-        drop(get(&client, first).await.unwrap().busy_guard());
+        drop(get(&mut connection).await);
         assert_eq!(descriptors.used(), 1, "the connection was reused");
-        let other = get(&client, second).await.unwrap();
+        let mut other = connect(second, &descriptors).await.unwrap();
         ends.recv().await.unwrap();
+        assert!(!connection.ready().await);
+        let busy = get(&mut other).await;
         assert_eq!((descriptors.used(), descriptors.idle()), (1, 0));
-        drop(other.busy_guard());
-        drop(get(&client, first).await.unwrap().busy_guard());
+        drop(busy);
+        assert!(connect(first, &descriptors).await.is_some());
         assert_eq!(descriptors.used(), 1);
     }
 }

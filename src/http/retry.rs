@@ -200,6 +200,7 @@ mod tests {
         config::Config,
         gateway::Gateway,
         http::{
+            bound::BoundConnections,
             peer::Peer,
             refusal::{NoResponse, RefusalReason},
         },
@@ -276,6 +277,7 @@ mod tests {
             is_cleartext: false,
             client_auth_requested: false,
             client_cert: None,
+            bound: BoundConnections::default(),
         };
         let mut rc = RequestContext::new(&gateway, None, peer, &parts);
         let metrics = Metrics::new();

@@ -36,6 +36,19 @@ pub(crate) struct Outbound {
     pub(crate) token: ExtractedToken,
 }
 
+// === impl Outbound ===
+
+impl Outbound {
+    /// Returns the headers for the lease's backend.
+    pub(crate) fn headers_for(&self, lease: &Lease) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        if let Some(host) = lease.host() {
+            headers.insert(header::HOST, host.clone());
+        }
+        headers
+    }
+}
+
 /// Builds the head for a backend of the request's route. Extensions that the backend must not receive, and a
 /// subprotocol that is a token, are removed from the offer.
 pub(crate) fn rewrite(
@@ -120,7 +133,11 @@ fn rebuild(
         let rest = validated.path.strip_prefix(prefix)?;
         Some((prefix, rest))
     });
-    let path = stripped.map_or(validated.path.as_str(), |(_, rest)| rest);
+    let path = match stripped {
+        Some((_, rest)) => rest,
+        None if route.keeps_path => request.uri.path(),
+        None => validated.path.as_str(),
+    };
     let target = match request.uri.query() {
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}"))?,
         None => PathAndQuery::try_from(path)?,
@@ -129,8 +146,17 @@ fn rebuild(
     let trusted = gateway.trusts(peer);
     let incoming = &request.headers;
     let mut headers = end_to_end(incoming);
+    // A client of HTTP/1.0 may name no host: then it is the address to which the client has connected.
+    let local = rc.peer.local.to_string();
+    let named = Some(validated.host).filter(|host| !host.is_empty());
+    let client_host = named.unwrap_or(&local);
     if request.version == Version::HTTP_2 {
         headers = as_http1(headers, validated.host)?;
+    }
+    if let Some(host) = &route.host {
+        headers.insert(header::HOST, host.clone());
+    } else if !headers.contains_key(header::HOST) {
+        headers.insert(header::HOST, client_host.try_into()?);
     }
     for name in TRUSTED_BY_BACKENDS.iter().filter(|_| !trusted) {
         headers.remove(*name);
@@ -166,11 +192,11 @@ fn rebuild(
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     headers.insert(
         X_FORWARDED_HOST,
-        host.map_or_else(|| validated.host.try_into(), Ok)?,
+        host.map_or_else(|| client_host.try_into(), Ok)?,
     );
     headers.insert(
         header::FORWARDED,
-        forwarded::forwarded_element(rc.client, validated.host, scheme).try_into()?,
+        forwarded::forwarded_element(rc.client, client_host, scheme).try_into()?,
     );
     headers.insert(X_REAL_IP, rc.client.to_string().try_into()?);
     if let (Some((prefix, _)), Some(name)) = (stripped, route.expectations.prefix_header) {
@@ -254,12 +280,12 @@ fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> 
     Ok(translated)
 }
 
-/// Rewrites a backend's response for this hop, to a client that speaks `version`. Refuses a response of which no valid
-/// form exists.
+/// Rewrites a backend's response to `request` for this hop. Refuses a response of which no valid form exists.
 pub(crate) fn rewrite_response(
     response: &mut response::Parts,
-    version: Version,
+    request: &Parts,
 ) -> Result<(), Refusal> {
+    let version = request.version;
     let bad_gateway = |why, text| Err(Refusal::new(StatusCode::BAD_GATEWAY, why, text));
     if !validate::has_single_transfer_coding(&response.headers) {
         return bad_gateway(
@@ -275,7 +301,11 @@ pub(crate) fn rewrite_response(
         );
     }
     let upgrade = response.headers.remove(header::UPGRADE);
+    let trailer = announced_trailers(response, request);
     response.headers = end_to_end(&response.headers);
+    if let Some(trailer) = trailer {
+        response.headers.insert(header::TRAILER, trailer);
+    }
     response.version = version;
     let keep_upgrade =
         response.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2;
@@ -290,6 +320,24 @@ pub(crate) fn rewrite_response(
         response.headers.remove(header::CONTENT_LENGTH);
     }
     Ok(())
+}
+
+/// Returns the `Trailer` field for a client of HTTP/1.1 that accepts trailers (RFC 9110 §6.5.1): hyper writes those
+/// that are announced, at the end of a chunked body. HTTP/2 needs no announcement.
+fn announced_trailers(response: &response::Parts, request: &Parts) -> Option<HeaderValue> {
+    let accepts = request.version == Version::HTTP_11
+        && handshake::has_token(&request.headers, &header::TE, "trailers");
+    if !accepts || !response.headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    let names = handshake::tokens(&response.headers, &header::TRAILER);
+    let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
+    let names: Vec<HeaderName> = names
+        .filter(|name| !HOP_BY_HOP.contains(&name.as_str()) && !NOT_IN_TRAILERS.contains(name))
+        .collect();
+    let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
+    let has_names = !names.is_empty();
+    has_names.then(|| HeaderValue::try_from(names.join(", ")).ok())?
 }
 
 /// Returns the trailers that may be forwarded (RFC 9110 §6.5.1).

@@ -23,6 +23,8 @@ use crate::{
         websocket,
     },
     observe::log_throttle::LogThrottle,
+    proto::{handshake::BadHandshake, path::BadPath},
+    router::rule::RouteQuery,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::upgrade::OnUpgrade;
@@ -117,6 +119,12 @@ pub(crate) fn admit<'g, 'p>(
     let mut validated = validate::validate(parts)?;
     validate::check_misdirected(rc, &validated)?;
     let route = select_route(rc, parts, &validated)?;
+    if let Some(offer) = &validated.offer
+        && offer.lacks_connection
+        && !route.accepts_lenient
+    {
+        return Err(validate::refuse_handshake(BadHandshake::MissingConnection));
+    }
     authorize(rc, route, parts, &validated)?;
     let outbound = rewrite::rewrite(rc, route, parts, &mut validated)?;
     authorize_token(route, parts, &validated, &outbound)?;
@@ -131,7 +139,18 @@ fn select_route<'g>(
 ) -> Result<&'g Route, Refusal> {
     let subprotocols = validated.subprotocols();
     let query = validated.route_query(&parts.headers, &subprotocols);
-    match rc.gateway.router.find(&query) {
+    let found = rc.gateway.router.find(&query);
+    if let Some(separated) = &validated.separated_path {
+        let path = separated;
+        let other = rc.gateway.router.find(&RouteQuery { path, ..query });
+        let is_clear = found.as_ref().zip(other).is_some_and(|(one, other)| {
+            one.route.keeps_path && std::ptr::eq(one.route, other.route)
+        });
+        if !is_clear {
+            return Err(validate::refuse_path(BadPath::EscapedSlash));
+        }
+    }
+    match found {
         Some(found) if found.fits => {
             rc.record.route = Some(found.route.name.clone());
             Ok(found.route)
@@ -145,6 +164,10 @@ fn select_route<'g>(
             RefusalReason::OnlyHttp,
             "this route accepts no WebSockets",
         )),
+        // Only a route for every host can serve it.
+        None if validated.host.is_empty() => {
+            Err(Refusal::bad(RefusalReason::Host, "the request has no Host"))
+        }
         None => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             RefusalReason::NoRoute,

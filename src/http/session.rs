@@ -202,6 +202,7 @@ fn session_end(outcome: &Outcome, opened: Instant) -> SessionEnd {
         code: outcome.code,
         by: outcome.by.as_str(),
         why: outcome.why.as_str(),
+        hint: outcome.hint,
     }
 }
 

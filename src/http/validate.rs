@@ -10,7 +10,7 @@ use crate::{
     net::random::random_bytes,
     proto::{
         handshake::{self, BadHandshake, Offer},
-        path::NormalPath,
+        path::{BadPath, NormalPath},
     },
     router::{framework::TRUSTED_BY_BACKENDS, host::Authority, rule::RouteQuery},
     tls::client_auth::CaSetId,
@@ -21,12 +21,14 @@ use hyper::ext::Protocol;
 /// A request that passed validation.
 #[derive(Debug)]
 pub(crate) struct ValidatedRequest<'a> {
-    /// The `Host` field as received: it is forwarded byte for byte.
+    /// The `Host` field as received: it is forwarded byte for byte. Empty if an HTTP/1.0 request has none.
     pub(crate) host: &'a str,
     /// The parsed `Host` field.
     pub(crate) authority: Authority<'a>,
     /// The normalised path, which is matched and forwarded.
     pub(crate) path: NormalPath<'a>,
+    /// The path in which an escaped slash separates segments; `None` if it has none.
+    pub(crate) separated_path: Option<NormalPath<'a>>,
     /// Set if the request is a WebSocket handshake.
     pub(crate) offer: Option<Offer>,
 }
@@ -112,14 +114,30 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
         {
             authority.as_str()
         }
+        // RFC 9112 §3.2: HTTP/1.0 requires no Host. An absolute target names the host, too.
+        authority
+            if request.version == Version::HTTP_10
+                && !request.headers.contains_key(header::HOST) =>
+        {
+            authority.map_or("", |authority| authority.as_str())
+        }
         _ => single_host(&request.headers)?,
     };
-    let authority = Authority::parse(host)
-        .map_err(|error| Refusal::bad(RefusalReason::Host, format!("bad Host: {error}")))?;
+    let authority = match host {
+        "" if !request.headers.contains_key(header::HOST) => Authority::unknown(),
+        host => Authority::parse(host)
+            .map_err(|error| Refusal::bad(RefusalReason::Host, format!("bad Host: {error}")))?,
+    };
     match_target(request, &authority)?;
-    let path = NormalPath::parse(request.uri.path()).map_err(|error| {
-        Refusal::bad(RefusalReason::Path, format!("bad request target: {error}"))
-    })?;
+    let path = request.uri.path();
+    let (path, separated_path) = match NormalPath::parse(path) {
+        // Whether it is accepted depends on the route.
+        Err(BadPath::EscapedSlash) => {
+            NormalPath::parse_both(path).map(|(path, separated)| (path, Some(separated)))
+        }
+        parsed => parsed.map(|path| (path, None)),
+    }
+    .map_err(refuse_path)?;
     validate_framing(&request.headers).map_err(|refusal| close(refusal, request.version))?;
     reject_underscore_twins(&request.headers).map_err(|refusal| close(refusal, request.version))?;
     let offer = match extended_connect {
@@ -138,6 +156,7 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
         host,
         authority,
         path,
+        separated_path,
         offer,
     })
 }
@@ -153,7 +172,7 @@ pub(crate) fn check_misdirected(
     if rc.peer.is_cleartext {
         return Ok(());
     }
-    let host = Some(&*validated.authority.host);
+    let host = Some(&*validated.authority.host).filter(|host| !host.is_empty());
     let text = match (
         rc.gateway.tls.client_auth(host),
         rc.peer.client_auth_requested,
@@ -320,7 +339,13 @@ fn has_body(headers: &HeaderMap) -> bool {
             .any(|length| length.as_bytes() != b"0")
 }
 
-fn refuse_handshake(error: BadHandshake) -> Refusal {
+/// Returns the refusal of a path.
+pub(crate) fn refuse_path(error: BadPath) -> Refusal {
+    Refusal::bad(RefusalReason::Path, format!("bad request target: {error}"))
+}
+
+/// Returns the refusal of a handshake.
+pub(crate) fn refuse_handshake(error: BadHandshake) -> Refusal {
     let refusal = Refusal::new(
         error.status(),
         RefusalReason::Handshake(error),
@@ -407,6 +432,12 @@ mod tests {
             "protocol",
         ),
         ("GET / HTTP/1.1", 400, "host"),
+        ("GET / HTTP/1.0|Host: ", 400, "host"),
+        (
+            "GET / HTTP/1.1|Host: a.test|Connection: upgrade|Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==",
+            400,
+            "missing-upgrade",
+        ),
         ("GET / HTTP/1.1|Host: a.test|Host: a.test", 400, "host"),
         ("GET / HTTP/1.1|Host: a.test@b.test", 400, "host"),
         ("GET http://b.test/ HTTP/1.1|Host: a.test", 400, "target"),
@@ -454,6 +485,19 @@ mod tests {
     /// Valid requests, their host, and whether they are WebSocket handshakes.
     const ACCEPTED: &[(&str, &str, bool)] = &[
         ("GET /a HTTP/1.0|Host: a.test", "a.test", false),
+        ("GET /a HTTP/1.0", "", false),
+        ("GET http://a.test/a HTTP/1.0", "a.test", false),
+        (
+            "GET / HTTP/1.1|Host: a.test|Upgrade: websocket",
+            "a.test",
+            false,
+        ),
+        (
+            "GET / HTTP/1.1|Host: a.test|Upgrade: websocket|Sec-WebSocket-Version: 13\
+             |Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==",
+            "a.test",
+            true,
+        ),
         ("GET http://A.test/a HTTP/1.1|Host: a.test", "a.test", false),
         (
             "POST / HTTP/1.1|Host: a.test|Transfer-Encoding: Chunked",

@@ -80,13 +80,13 @@ pub(crate) async fn open(
             headers,
         } => (agreed, backend, headers),
         HandshakeOutcome::Rejected(response) => {
-            let (mut parts, body) = response.into_parts();
-            rewrite::rewrite_response(&mut parts, rc.version)?;
-            rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
+            let (mut response, body) = response.into_parts();
+            rewrite::rewrite_response(&mut response, parts)?;
+            rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut response.headers);
             let idle = rc.gateway.limits.answer_idle.0;
             let guards = (rc.in_flight.take(), rc.client_permit.take(), lease);
             let body = body::response_body(body, idle, None, guards);
-            return Ok(Response::from_parts(parts, body));
+            return Ok(Response::from_parts(response, body));
         }
     };
     context.metrics.record_handshake(rc.started.elapsed());
@@ -227,7 +227,7 @@ impl HandshakeAttempt<'_> {
         let timeout = self.route.handshake_timeout;
         let abandon_guard = AbandonGuard::start(lease, SubnetKey::of(rc.client), begun, timeout);
         let (outbound, extensions) = (self.outbound, self.extensions);
-        let handshake = backend_handshake(context, stream, outbound, extensions, self.offer);
+        let handshake = backend_handshake(context, lease, stream, outbound, extensions, self.offer);
         let outcome = timeout_at(deadline, handshake).await;
         abandon_guard.disarm();
         outcome.unwrap_or(Err(HandshakeError::Timeout(timeout)))

@@ -4,6 +4,7 @@ use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
     http::{
+        bound::BoundConnections,
         client_table::{ClientLimit, ClientLimits, ClientPermit},
         context::Context,
         peer::{ClientCertHeader, Peer},
@@ -105,6 +106,7 @@ impl ConnectionHandler {
                         .certificate
                         .zip(accepted.client_ca_set)
                         .map(|(certificate, ca_set)| ClientCertHeader::new(&certificate, ca_set)),
+                    bound: BoundConnections::default(),
                 };
                 Box::pin(server::serve(
                     self.http.clone(),

@@ -92,10 +92,10 @@ impl<S> Socket<S> {
         }
     }
 
-    /// Creates a socket that holds the permit of its descriptor.
-    pub(crate) fn with_permit(stream: S, permit: DescriptorPermit) -> Self {
+    /// Creates a socket that holds the permit of its descriptor, unless another part of its connection does.
+    pub(crate) fn with(stream: S, permit: Option<DescriptorPermit>) -> Self {
         Socket {
-            _permit: Some(permit),
+            _permit: permit,
             ..Socket::new(stream)
         }
     }

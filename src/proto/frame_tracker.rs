@@ -118,6 +118,9 @@ pub enum Violation {
     /// A Close with a code that must not be sent (RFC 6455 §7.4).
     #[error("a close frame carries a code that may not be sent")]
     BadCloseCode,
+    /// A Close whose reason is not UTF-8 (RFC 6455 §5.5.1, §8.1).
+    #[error("a close frame's reason is not valid UTF-8")]
+    BadCloseReason,
     /// A frame after a Close (RFC 6455 §5.5.1).
     #[error("a frame follows the close frame")]
     AfterClose,
@@ -219,6 +222,15 @@ impl FrameTracker {
         }
         self.counts.bytes += pass as u64;
         Ok(Progress { pass, control })
+    }
+
+    /// Withdraws the violation that the last call of [`FrameTracker::advance`] returned: the caller has recognised the
+    /// frame, or needs more bytes to do so. `accepted_len` is the length of the recognised frame on the wire, which is
+    /// counted and must be skipped; 0 if the frame is incomplete.
+    pub fn withdraw_violation(&mut self, accepted_len: usize) {
+        self.failed = None;
+        self.counts.frames += u64::from(accepted_len > 0);
+        self.counts.bytes += accepted_len as u64;
     }
 
     /// Returns whether the bytes so far end at a frame boundary.
@@ -365,6 +377,11 @@ impl ControlPayload {
         }
     }
 
+    /// Returns the reason of a Close, which is UTF-8 in a valid one; empty if there is none.
+    fn close_reason(&self) -> &[u8] {
+        self.payload().get(2..).unwrap_or_default()
+    }
+
     /// Parses the control frame with this `header` at the front of `bytes`; `Ok(None)` if it is incomplete.
     #[cold]
     fn read(header: &FrameHeader, bytes: &[u8]) -> Result<Option<Box<ControlPayload>>, Violation> {
@@ -391,6 +408,9 @@ impl ControlPayload {
             match control.close_code() {
                 Some(code) if !close_code_allowed(code) => return Err(Violation::BadCloseCode),
                 None if payload_len == 1 => return Err(Violation::ShortClose),
+                Some(_) if std::str::from_utf8(control.close_reason()).is_err() => {
+                    return Err(Violation::BadCloseReason);
+                }
                 Some(_) | None => {}
             }
         }
@@ -407,7 +427,7 @@ impl Violation {
         match self {
             Violation::FrameTooBig | Violation::MessageTooBig => frame::MESSAGE_TOO_BIG,
             Violation::TooManyFragments => frame::POLICY_VIOLATION,
-            Violation::BadDeflate => frame::INVALID_PAYLOAD,
+            Violation::BadDeflate | Violation::BadCloseReason => frame::INVALID_PAYLOAD,
             _ => frame::PROTOCOL_ERROR,
         }
     }
@@ -427,6 +447,7 @@ impl Violation {
             Violation::InterruptedMessage => "interrupted-message",
             Violation::ShortClose => "short-close",
             Violation::BadCloseCode => "bad-close-code",
+            Violation::BadCloseReason => "bad-close-reason",
             Violation::AfterClose => "after-close",
             Violation::BadDeflate => "bad-deflate",
             Violation::FrameTooBig => "frame-too-big",

@@ -26,6 +26,8 @@ pub struct Offer {
     pub subprotocols: Vec<Box<str>>,
     /// `Sec-WebSocket-Extensions`: the names without their parameters, in order, each once.
     pub extensions: Vec<Box<str>>,
+    /// Whether the request lacks `Connection: upgrade`; only lenient routes accept such an offer.
+    pub lacks_connection: bool,
 }
 
 /// What the backend's 101 chose from an [`Offer`].
@@ -58,6 +60,14 @@ pub enum BadHandshake {
     /// An upgrade with a method other than GET.
     #[error("a WebSocket handshake must use GET")]
     WrongMethod,
+    /// A handshake without `Connection: upgrade`.
+    #[error(
+        "the header `Connection: Upgrade` is missing; a route with handshake = \"lenient\" accepts that"
+    )]
+    MissingConnection,
+    /// A handshake without `Upgrade: websocket`.
+    #[error("the header `Upgrade: websocket` is missing")]
+    MissingUpgrade,
     /// An upgrade in HTTP/1.0, which does not support it.
     #[error("a WebSocket handshake needs HTTP/1.1")]
     Http10,
@@ -125,15 +135,28 @@ struct RepeatedHeader;
 // === impl Offer ===
 
 impl Offer {
-    /// Parses the offer of a request. `Ok(None)` if the request requests no upgrade to a WebSocket: `Upgrade` does not
-    /// contain `websocket`, `Connection` does not contain `upgrade`, or it is HTTP/2, where both are meaningless.
+    /// Parses the offer of a request. `Ok(None)` if the request requests no upgrade to a WebSocket: neither `Upgrade`
+    /// contains `websocket` nor `Connection` contains `upgrade`, one of them does and there is no `Sec-WebSocket-Key`,
+    /// or it is HTTP/2, where both are meaningless.
     pub fn read(request: &request::Parts) -> Result<Option<Offer>, BadHandshake> {
         let headers = &request.headers;
-        if !has_token(headers, &header::UPGRADE, "websocket")
-            || !has_token(headers, &header::CONNECTION, "upgrade")
-            || request.version > Version::HTTP_11
-        {
+        if request.version > Version::HTTP_11 {
             return Ok(None);
+        }
+        let has_upgrade = has_token(headers, &header::UPGRADE, "websocket");
+        let has_connection = has_token(headers, &header::CONNECTION, "upgrade");
+        match (has_upgrade, has_connection) {
+            (true, true) => {}
+            (false, false) => return Ok(None),
+            // Without a key it is an ordinary request that offers another protocol.
+            _ if !headers.contains_key(header::SEC_WEBSOCKET_KEY)
+                || request.version != Version::HTTP_11
+                || request.method != Method::GET =>
+            {
+                return Ok(None);
+            }
+            (false, true) => return Err(BadHandshake::MissingUpgrade),
+            (true, false) => {}
         }
         // RFC 6455 §4.2.1: an HTTP/1.1 or higher GET request.
         if request.version != Version::HTTP_11 {
@@ -147,6 +170,7 @@ impl Offer {
             key: read_key(headers)?,
             subprotocols: read_subprotocols(headers)?,
             extensions: read_extension_names(headers)?,
+            lacks_connection: !has_connection,
         }))
     }
 
@@ -160,6 +184,7 @@ impl Offer {
             key,
             subprotocols: read_subprotocols(headers)?,
             extensions: read_extension_names(headers)?,
+            lacks_connection: false,
         })
     }
 
@@ -310,6 +335,8 @@ impl BadHandshake {
     pub fn as_str(self) -> &'static str {
         match self {
             BadHandshake::WrongMethod => "wrong-method",
+            BadHandshake::MissingConnection => "missing-connection",
+            BadHandshake::MissingUpgrade => "missing-upgrade",
             BadHandshake::Http10 => "http-1.0",
             BadHandshake::WrongVersion => "wrong-version",
             BadHandshake::MissingKey => "missing-key",

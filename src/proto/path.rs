@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormalPath<'a> {
     normal: Cow<'a, str>,
-    /// The path with every escape decoded; `None` if it has no escape.
+    /// The path with every escape decoded, except for an escaped slash; `None` if it has no escape.
     decoded: Option<Box<str>>,
 }
 
@@ -53,13 +53,35 @@ impl<'a> NormalPath<'a> {
         let normal = if normal {
             Cow::Borrowed(path)
         } else {
-            Cow::Owned(normalise(segments)?)
+            Cow::Owned(normalise(segments, EscapedSlash::Refused)?)
         };
         let decoded = normal.contains('%').then(|| {
             let decoded = percent_decode_str(&normal).decode_utf8_lossy();
             decoded.into_owned().into_boxed_str()
         });
         Ok(NormalPath { normal, decoded })
+    }
+
+    /// Returns the two forms in which a path with an escaped slash is compared if it is forwarded as it is: the normal
+    /// form, in which `%2F` is a part of its segment, and the path in which it separates segments. A server may read
+    /// the path in either way.
+    pub fn parse_both(path: &str) -> Result<(Self, Self), BadPath> {
+        let segments = path.strip_prefix('/').ok_or(BadPath::NotAbsolute)?;
+        let normal = normalise(segments, EscapedSlash::Kept)?;
+        let kept = normal.replace("%2F", "%252F");
+        let kept = percent_decode_str(&kept).decode_utf8_lossy().into_owned();
+        let separated = path.replace("%2F", "/").replace("%2f", "/");
+        let separated = NormalPath::parse(&separated)?;
+        Ok((
+            NormalPath {
+                normal: Cow::Owned(normal),
+                decoded: Some(kept.into()),
+            },
+            NormalPath {
+                normal: Cow::Owned(separated.normal.into_owned()),
+                decoded: separated.decoded,
+            },
+        ))
     }
 
     /// Returns the path in normal form, as it is forwarded.
@@ -114,6 +136,14 @@ pub fn comparable(configured: &str) -> Result<Box<str>, BadPath> {
     NormalPath::parse(&escaped).map(|normal| normal.decoded().into())
 }
 
+/// What happens to `%2F`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EscapedSlash {
+    Refused,
+    /// It stays escaped.
+    Kept,
+}
+
 /// One character of a segment.
 enum SegmentByte {
     Plain(u8),
@@ -123,7 +153,7 @@ enum SegmentByte {
 
 fn is_normal(segment: &str) -> Result<bool, BadPath> {
     let mut normal = !is_dots(segment);
-    for piece in pieces(segment) {
+    for piece in pieces(segment, EscapedSlash::Refused) {
         if let SegmentByte::Escaped(octet, upper) = piece? {
             normal &= upper && !is_unreserved(octet);
         }
@@ -132,13 +162,13 @@ fn is_normal(segment: &str) -> Result<bool, BadPath> {
 }
 
 /// Normalises the segments that follow the first `/`.
-fn normalise(segments: &str) -> Result<String, BadPath> {
+fn normalise(segments: &str, slash: EscapedSlash) -> Result<String, BadPath> {
     let mut path = String::with_capacity(1 + segments.len());
     let mut segment = String::new();
     let mut rest = segments.split('/').peekable();
     while let Some(written) = rest.next() {
         segment.clear();
-        for piece in pieces(written) {
+        for piece in pieces(written, slash) {
             match piece? {
                 SegmentByte::Plain(byte) => segment.push(char::from(byte)),
                 // Unnecessary escapes are decoded (RFC 3986 §6.2.2.2), the others are in upper case (§6.2.2.1).
@@ -174,11 +204,14 @@ fn normalise(segments: &str) -> Result<String, BadPath> {
     Ok(path)
 }
 
-fn pieces(segment: &str) -> impl Iterator<Item = Result<SegmentByte, BadPath>> {
+fn pieces(
+    segment: &str,
+    slash: EscapedSlash,
+) -> impl Iterator<Item = Result<SegmentByte, BadPath>> {
     let mut bytes = segment.bytes();
     std::iter::from_fn(move || {
         Some(match bytes.next()? {
-            b'%' => escaped(bytes.next(), bytes.next()),
+            b'%' => escaped(bytes.next(), bytes.next(), slash),
             b'\\' => Err(BadPath::Backslash),
             b'?' | b'#' => Err(BadPath::Character),
             // Also characters that RFC 3986 requires to be escaped but browsers do not escape, such as `|`: they are
@@ -189,13 +222,13 @@ fn pieces(segment: &str) -> impl Iterator<Item = Result<SegmentByte, BadPath>> {
     })
 }
 
-fn escaped(high: Option<u8>, low: Option<u8>) -> Result<SegmentByte, BadPath> {
+fn escaped(high: Option<u8>, low: Option<u8>, slash: EscapedSlash) -> Result<SegmentByte, BadPath> {
     let octet = high
         .zip(low)
         .and_then(|(high, low)| escaped_octet(high, low));
     match octet.ok_or(BadPath::Escape)? {
         b'\\' => Err(BadPath::Backslash),
-        b'/' => Err(BadPath::EscapedSlash),
+        b'/' if slash == EscapedSlash::Refused => Err(BadPath::EscapedSlash),
         octet if octet.is_ascii_control() => Err(BadPath::Control),
         octet => {
             let lower = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase());

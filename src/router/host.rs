@@ -41,6 +41,14 @@ pub(crate) enum BadAuthority {
 // === impl Authority ===
 
 impl<'a> Authority<'a> {
+    /// Returns the authority of a request that names none: only routes for every host match it.
+    pub(crate) fn unknown() -> Authority<'static> {
+        Authority {
+            host: Cow::Borrowed(""),
+            port: None,
+        }
+    }
+
     /// Parses `host`, `host:port` or `[ipv6]:port`. Stricter than RFC 3986 §3.2.2: a host that DNS does not allow is
     /// refused, except for `_`, which names of containers may have.
     pub(crate) fn parse(written: &'a str) -> Result<Authority<'a>, BadAuthority> {

@@ -90,9 +90,9 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
     /// |---|---|---|
     /// | Close received | that Close, which the pump has relayed | the answer of the other leg |
     /// | gone, ping timeout | the code of an earlier Close, otherwise the code of a lost leg | none |
-    /// | the same, inside a frame | none: it would become part of the frame | none |
-    /// | violation | the code of a lost leg, at once | the code of the violation, after its answer or 50 ms |
-    /// | over rate, slow reader | the code of a lost leg, unless `leg` ended inside a frame | 1008, likewise |
+    /// | violation | the same, at once | the code of the violation, after its answer or 50 ms |
+    /// | over rate, slow reader | the same, unless `leg` ended inside a frame | 1008, likewise |
+    /// | gone, ping timeout inside a frame | none: it would become part of the frame | none |
     ///
     /// The code of a lost leg is `backend_gone_code` to the client and 1001 to the backend.
     fn handle_leg_end(&mut self, leg: LegSide, end: LegEnd, now: Instant) {
@@ -119,6 +119,16 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             LegEnd::OverRate => (EndReason::OverRate, Some(POLICY_VIOLATION)),
             LegEnd::SlowReader => (EndReason::SlowReader, Some(POLICY_VIOLATION)),
         };
+        // A leg that drops TCP, or sends an invalid frame, instead of answering a Close still ends the closing
+        // handshake: the other leg receives its own code back.
+        let onward_code = match &self.closing {
+            Some(ClosingState {
+                why: EndReason::Closed,
+                code,
+                ..
+            }) => code.unwrap_or(NO_STATUS),
+            _ => lost_code,
+        };
         let code = if let LegEnd::Closed(code) = end {
             code
         } else if let Some(offender_code) = offender_code {
@@ -126,7 +136,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
                 onward.close = None;
             } else if !onward.close_sent && onward.close.is_none() {
                 onward.close = Some(PendingClose {
-                    code: lost_code,
+                    code: onward_code,
                     reason: "".into(),
                     not_before: now,
                     between_messages: false,
@@ -144,29 +154,19 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             }
             Some(offender_code)
         } else {
-            // A leg that drops TCP instead of answering a Close still ends the closing handshake: the other leg
-            // receives its own code back.
-            let code = match &self.closing {
-                Some(ClosingState {
-                    why: EndReason::Closed,
-                    code,
-                    ..
-                }) => code.unwrap_or(NO_STATUS),
-                _ => lost_code,
-            };
             if truncated {
                 onward.close = None;
                 back.close = None;
             } else if !onward.close_sent && onward.close.is_none() {
                 onward.close = Some(PendingClose {
-                    code,
+                    code: onward_code,
                     reason: "".into(),
                     not_before: now,
                     between_messages: false,
                 });
             }
             // No Close can follow a truncated frame.
-            (!truncated).then_some(code)
+            (!truncated).then_some(onward_code)
         };
         if end == LegEnd::PingTimeout {
             match leg {

@@ -6,7 +6,10 @@
 //! peer is dead, unless the kernel accepted more of our bytes in between. The clock is stopped while back-pressure or
 //! the client's rate limit pauses reading from the leg.
 
-use crate::{net::random::random_bytes, proto::frame::ControlFrame};
+use crate::{
+    net::random::random_bytes,
+    proto::frame::{ControlFrame, apply_mask},
+};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,10 +33,26 @@ pub(crate) struct Keepalive {
     /// Since when reading from the leg is paused; `None` while it is read.
     paused_since: Option<Instant>,
     /// Random tag in the payload of our Pings, generated with the first one.
-    tag: Option<[u8; 8]>,
+    tag: Option<[u8; TAG_LEN]>,
     pings_sent: u32,
+    /// The number in the payload of the latest answered Ping; those after it are outstanding.
+    pings_answered: u32,
     rtt: RttSample,
 }
+
+/// How bytes compare with the answer to an outstanding Ping of ours in a frame whose mask is wrong for its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MismaskedPong {
+    /// They are another frame.
+    Other,
+    /// They are the beginning of such an answer.
+    Incomplete,
+    /// They begin with such an answer.
+    Complete { len: usize, payload: PingPayload },
+}
+
+/// The payload of our Pings: a random tag, which no peer can guess, and a number.
+pub(crate) type PingPayload = [u8; TAG_LEN + 4];
 
 #[derive(Clone, Copy, PartialEq)]
 enum PingState {
@@ -68,6 +87,7 @@ impl Keepalive {
             paused_since: None,
             tag: None,
             pings_sent: 0,
+            pings_answered: 0,
             rtt: RttSample::None,
         }
     }
@@ -91,13 +111,59 @@ impl Keepalive {
     /// Returns whether `payload` belongs to a Ping of ours.
     pub(crate) fn is_own_pong(&self, payload: &[u8]) -> bool {
         self.tag
-            .is_some_and(|tag| payload.len() == 12 && payload[..8] == tag)
+            .is_some_and(|tag| payload.len() == tag.len() + 4 && payload.starts_with(&tag))
+    }
+
+    /// Compares `bytes`, which begin at a frame boundary, with the answer to an outstanding Ping of ours in a frame
+    /// that is unmasked although it must be masked, or the other way round (`masked`).
+    #[cold]
+    pub(crate) fn mismasked_pong(&self, masked: bool, bytes: &[u8]) -> MismaskedPong {
+        let Some(tag) = self.tag else {
+            return MismaskedPong::Other;
+        };
+        let mut payload = PingPayload::default();
+        let mask_bit = if masked { 0x80 } else { 0 };
+        let head = [FIN_PONG, mask_bit | payload.len() as u8];
+        let (bytes_of_head, rest) = bytes.split_at(bytes.len().min(head.len()));
+        if !head.starts_with(bytes_of_head) {
+            return MismaskedPong::Other;
+        }
+        let (key, rest) = match (masked, rest.split_first_chunk::<4>()) {
+            (false, _) => ([0; 4], rest),
+            (true, Some((key, rest))) => (*key, rest),
+            (true, None) => return MismaskedPong::Incomplete,
+        };
+        let here = rest.get(..payload.len()).unwrap_or(rest);
+        let received = &mut payload[..here.len()];
+        received.copy_from_slice(here);
+        apply_mask(received, key);
+        if !tag.starts_with(&received[..received.len().min(tag.len())]) {
+            return MismaskedPong::Other;
+        }
+        if here.len() < payload.len() {
+            return MismaskedPong::Incomplete;
+        }
+        if !self.is_outstanding(number_of(&payload)) {
+            return MismaskedPong::Other;
+        }
+        let len = bytes.len() - rest.len() + payload.len();
+        MismaskedPong::Complete { len, payload }
+    }
+
+    /// Returns whether the Ping with this number has been sent, and neither it nor a later one was answered.
+    fn is_outstanding(&self, number: u32) -> bool {
+        let since_answer = number.wrapping_sub(self.pings_answered);
+        (1..=self.pings_sent.wrapping_sub(self.pings_answered)).contains(&since_answer)
     }
 
     /// Records the Pong that answers a Ping of ours. Only the latest Ping gives a round-trip time.
     pub(crate) fn on_own_pong(&mut self, payload: &[u8], now: Instant) {
+        let number = number_of(payload);
+        if self.is_outstanding(number) {
+            self.pings_answered = number;
+        }
         if let RttSample::InFlight(sent) = self.rtt
-            && payload.ends_with(&self.pings_sent.to_be_bytes())
+            && number == self.pings_sent
         {
             self.rtt = RttSample::Measured(now.saturating_duration_since(sent));
         }
@@ -135,9 +201,9 @@ impl Keepalive {
         self.rtt = RttSample::InFlight(now);
         self.pings_sent = self.pings_sent.wrapping_add(1);
         let tag = self.tag.get_or_insert_with(random_bytes);
-        let mut payload = [0; 12];
-        payload[..8].copy_from_slice(tag);
-        payload[8..].copy_from_slice(&self.pings_sent.to_be_bytes());
+        let mut payload = PingPayload::default();
+        payload[..TAG_LEN].copy_from_slice(tag);
+        payload[TAG_LEN..].copy_from_slice(&self.pings_sent.to_be_bytes());
         ControlFrame::ping(&payload, mask)
     }
 
@@ -211,3 +277,14 @@ impl Keepalive {
         }
     }
 }
+
+/// Returns the number in the payload of a Ping of ours.
+fn number_of(payload: &[u8]) -> u32 {
+    let number = payload.get(TAG_LEN..).and_then(|rest| rest.first_chunk());
+    number.copied().map_or(0, u32::from_be_bytes)
+}
+
+const TAG_LEN: usize = 8;
+
+/// The first byte of a Pong.
+const FIN_PONG: u8 = 0x8A;

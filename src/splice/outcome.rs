@@ -16,6 +16,8 @@ pub struct Outcome {
     /// The close code, relayed or ours. `None` for a Close without a code, and if no Close could be sent because a leg
     /// was lost in the middle of a frame.
     pub code: Option<u16>,
+    /// How the configuration decides about this end, if the reason alone does not show it.
+    pub hint: Option<&'static str>,
     /// Frames relayed from the client to the backend.
     pub from_client: FrameCounts,
     /// Frames relayed from the backend to the client.
@@ -60,6 +62,23 @@ pub enum EndReason {
     Ordered,
     /// The session reached its maximum age.
     MaxAge,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Returns the hint for a session that ended for this reason. `refused_pong`: the violation is in a Pong.
+    pub(crate) fn hint(why: EndReason, refused_pong: bool) -> Option<&'static str> {
+        match why {
+            EndReason::PingTimeout => Some(
+                "session.ping.legs selects the peers that get Pings, session.ping.timeout is the time for the answer",
+            ),
+            EndReason::Violation(_) if refused_pong => {
+                Some("the frame is a Pong: session.ping.legs selects the peers that get Pings")
+            }
+            _ => None,
+        }
+    }
 }
 
 // === impl Initiator ===

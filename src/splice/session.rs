@@ -219,10 +219,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             None => (Initiator::Lockgate, EndReason::Ordered, None),
         };
         let (from_client, from_backend) = (self.to_backend.counts(), self.to_client.counts());
+        let refused_pong = self.to_backend.refused_pong || self.to_client.refused_pong;
         Outcome {
             by,
             why,
             code,
+            hint: Outcome::hint(why, refused_pong),
             from_client,
             from_backend,
             ended: now,

@@ -13,11 +13,9 @@ use crate::{
     observe::logging::ErrorChain,
     upstream::member::Member,
 };
+use socket2::{SockRef, TcpKeepalive};
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 /// The time limits of one connect.
 #[derive(Debug, Clone, Copy)]
@@ -113,27 +111,30 @@ impl BackendDialer {
         let permit = descriptors.acquire(used_for);
         let permit = permit.ok_or(DialError::NoDescriptor)?;
         let permits = AttemptPermits::Budget(descriptors, used_for);
+        self.connect_with(resolver, permits, Some(permit)).await
+    }
+
+    /// Does the same for a connection that is kept between two requests. The caller has the permit.
+    pub(crate) async fn connect_reusable(
+        &self,
+        resolver: &Resolver,
+        descriptors: &Arc<DescriptorBudget>,
+    ) -> Result<BackendStream, DialError> {
+        let permits = AttemptPermits::Budget(descriptors, DescriptorUse::Request);
+        self.connect_with(resolver, permits, None).await
+    }
+
+    async fn connect_with(
+        &self,
+        resolver: &Resolver,
+        permits: AttemptPermits<'_>,
+        permit: Option<DescriptorPermit>,
+    ) -> Result<BackendStream, DialError> {
         self.recorded(async {
             let limits = self.limits;
             let deadline = Instant::now() + limits.total;
             let dialled = self.dial(resolver, permits, deadline).await?;
             secure(&self.member, dialled, permit, limits.tls, deadline).await
-        })
-        .await
-    }
-
-    /// Connects to a backend over TCP, without TLS and without a PROXY header. The caller has the permit.
-    pub(crate) async fn connect_tcp(
-        &self,
-        resolver: &Resolver,
-        permits: AttemptPermits<'_>,
-    ) -> Result<TcpStream, DialError> {
-        self.recorded(async {
-            let deadline = Instant::now() + self.limits.total;
-            match self.dial(resolver, permits, deadline).await? {
-                DialedStream::Tcp(tcp) => Ok(tcp),
-                DialedStream::Unix(_) => unreachable!("the caller has checked the address"),
-            }
         })
         .await
     }
@@ -183,17 +184,22 @@ impl BackendDialer {
 async fn secure(
     member: &Member,
     dialled: DialedStream,
-    permit: DescriptorPermit,
+    permit: Option<DescriptorPermit>,
     limit: Duration,
     deadline: Instant,
 ) -> Result<BackendStream, DialError> {
+    if let DialedStream::Tcp(tcp) = &dialled {
+        // Without it a vanished backend is noticed by the time limits only. It fails only on a socket that is closed.
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+        let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    }
     Ok(match (dialled, member.tls()) {
-        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::with_permit(unix, permit)),
-        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::with_permit(tcp, permit)),
+        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::with(unix, permit)),
+        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::with(tcp, permit)),
         (DialedStream::Tcp(tcp), Some(tls)) => {
             let limit = limit.min(deadline.saturating_duration_since(Instant::now()));
             // Boxed: the state of the TLS handshake is large, and most backends do not use TLS.
-            let socket = Socket::with_permit(tcp, permit);
+            let socket = Socket::with(tcp, permit);
             let stream = Box::pin(tls.connect_tls_within(socket, limit)).await?;
             BackendStream::Tls(Box::new(stream))
         }
@@ -218,6 +224,9 @@ impl Drop for CancelGuard<'_> {
         }
     }
 }
+
+/// TCP keepalive, by which the kernel detects a backend that vanished.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// More than a connect takes over any distance.
 const CONCLUSIVE: Duration = Duration::from_millis(500);

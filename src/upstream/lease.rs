@@ -14,6 +14,7 @@ use crate::{
         member::Member,
     },
 };
+use http::HeaderValue;
 use std::{
     error::Error,
     sync::{
@@ -92,6 +93,16 @@ impl Lease {
         );
         let health = self.member.backend.health();
         health.record_failure(now, &self.member.config.passive, why, source);
+    }
+
+    /// Returns the `Host` that the backend receives instead of the route's.
+    pub fn host(&self) -> Option<&HeaderValue> {
+        self.member.config.host.as_ref()
+    }
+
+    /// Returns whether a connection may serve several requests (`reuse`).
+    pub fn reuses_connections(&self) -> bool {
+        self.member.config.reuses_connections
     }
 
     /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and

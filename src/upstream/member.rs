@@ -2,8 +2,8 @@
 
 use crate::{
     config::{
-        self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, OnVanish,
-        Reuse,
+        self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, HostField,
+        OnVanish, Reuse,
     },
     net::{
         dial::{ConnAddrs, DialAddress, DialError, DialOptions, DialedStream, SourceAddrs, dial},
@@ -21,6 +21,7 @@ use crate::{
         health::state::{FailureSource, HealthTier},
     },
 };
+use http::HeaderValue;
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -66,6 +67,8 @@ pub(crate) struct MemberConfig {
     history: AddressHistory,
     /// Whether its connections may serve several plain requests.
     pub(crate) reuses_connections: bool,
+    /// The `Host` that it receives; `None`: that of the route.
+    pub(crate) host: Option<HeaderValue>,
     resolve: Duration,
     on_vanish: OnVanish,
 }
@@ -209,6 +212,7 @@ impl MemberConfig {
             connect_timeout: pool.connect_timeout.0,
             history: AddressHistory::default(),
             reuses_connections: backend.reuse == Reuse::On,
+            host: backend.host.as_ref().and_then(host_value),
             resolve: backend.resolve.0,
             on_vanish: backend.on_vanish,
         }
@@ -288,6 +292,11 @@ fn tls_client(
             });
         })
         .ok()
+}
+
+/// Returns the field; it is always valid, because an authority is visible ASCII.
+pub(crate) fn host_value(host: &HostField) -> Option<HeaderValue> {
+    HeaderValue::from_str(host.as_str()).ok()
 }
 
 /// Returns the version of the PROXY header; `None`: none is sent.

@@ -326,6 +326,21 @@ impl Pool {
         members.shown().collect()
     }
 
+    /// Returns the `Host` of each member that has one, with the address or the DNS name.
+    pub fn hosts(&self) -> Vec<(String, String)> {
+        let members = self.members.load();
+        let current = members.current().iter();
+        let current = current.map(|member| (member.backend.name().to_string(), &*member.config));
+        let named = members
+            .named()
+            .map(|config| (config.pool_entry.to_string(), config));
+        let host = |host: &HeaderValue| String::from_utf8_lossy(host.as_bytes()).into_owned();
+        current
+            .chain(named)
+            .filter_map(|(name, config)| Some((name, host(config.host.as_ref()?))))
+            .collect()
+    }
+
     /// Returns the interval between two closes for rebalancing; `None`: rebalancing is off.
     pub fn rebalance(&self) -> Option<Duration> {
         self.rebalance.gap()

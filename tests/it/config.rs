@@ -533,9 +533,9 @@ const INVALID: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "[[routes]]\nhost = [\"a\"]\nto = \"ws://a\"\n",
-        "2:1",
-        "unknown key `host`",
-        "did you mean `hosts`?",
+        "2:8",
+        "`host` is the Host that backends receive",
+        "did you mean `hosts`",
     ),
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nacmee = true\n",

@@ -1,6 +1,8 @@
 //! Real servers × real clients, each pair through Lockgate. The checks themselves are in `tests/python/interop.py` for
 //! libraries in Python, in `tests/node` for Node's ws and for a page in Chromium.
 
+mod pings;
+
 use crate::harness::{Lockgate, Program, Setup};
 use std::{net::SocketAddr, process::Output, time::Duration};
 

@@ -5,7 +5,7 @@ use crate::config::{
     diagnostic::Location,
     messages::suggest,
     schema::{
-        route::{ClientCert, Route, Token, UNNAMED},
+        route::{ClientCert, PathEncoding, Route, Token, UNNAMED},
         session::Session,
     },
     values::pattern::{HostPattern, PathPattern},
@@ -102,6 +102,13 @@ pub(crate) fn route(route: &Route, at: Option<Location>, context: &mut CheckCont
             &route.path,
             context.in_table(at, "strip_prefix"),
             context,
+        );
+    }
+    if route.strip_prefix.is_some() && route.path_encoding == PathEncoding::AsIs {
+        context.add(
+            context.in_table(at, "path_encoding"),
+            "path_encoding = \"as-is\" with strip_prefix: a path that is changed is not forwarded as it is",
+            "leave one of them out",
         );
     }
     token(&route.token, context.in_table(at, "token"), context);

@@ -6,6 +6,7 @@ use crate::config::{
     values::{
         BadValue,
         address::BackendSource,
+        host_field::{self, HostField},
         selector::{CheckPath, HashKey},
         units::{DurationValue, Rebalance},
     },
@@ -141,9 +142,17 @@ pub struct Backend {
     /// "v1" or "v2": a PROXY header, sent before TLS, names the client's address; "off": no header.
     #[serde(default)]
     pub proxy_protocol: BackendProxyProtocol,
-    /// Whether a connection to the backend serves several plain requests, possibly of several clients. "off": each request has its own connection, which a server that leaves request bodies unread needs. A request with a body has its own connection in any case, unless its method is POST, PUT or PATCH.
+    /// Whether a connection to the backend serves several plain requests, possibly of several clients. "off": each request has its own connection, which a server that leaves request bodies unread needs. A request with a body has its own connection in any case, unless its method is POST, PUT or PATCH. NTLM and Negotiate need "on".
     #[serde(default)]
     pub reuse: Reuse,
+    /// The `Host` that this backend receives, also in health checks, such as "localhost:9222"; "": that of the route. The name in TLS does not change.
+    #[serde(
+        default,
+        deserialize_with = "host_field::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub host: Option<HostField>,
 }
 
 /// `pools.NAME.backends.tls`
@@ -339,6 +348,7 @@ impl Backend {
             sources: Vec::new(),
             proxy_protocol: BackendProxyProtocol::Off,
             reuse: Reuse::default(),
+            host: None,
         }
     }
 }

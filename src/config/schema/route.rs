@@ -5,6 +5,7 @@ use crate::config::{
     schema::{server::default, session::SessionOverrides},
     values::{
         address::BackendSource,
+        host_field::{self, HostField},
         network::Cidr,
         pattern::{HostPattern, OriginPattern, PathPattern},
         selector::{TokenHeader, TokenSource},
@@ -49,7 +50,7 @@ pub struct Route {
     /// The server software of the backend. It decides how X-Forwarded-Proto and X-Forwarded-Prefix are sent. With "uvicorn" (handshakes) and "websockets" (all requests) a request line or header line of more than 8,192 bytes, or more than 128 header lines, are refused with 431.
     #[serde(default)]
     pub framework: Framework,
-    /// Pages that may open WebSockets: `same-host`, `https://example.com`, `*.example.com` or `*`. Ports are ignored. Clients that are not browsers send no Origin and are allowed.
+    /// Pages that may open WebSockets: `same-host`, `https://example.com`, `*.example.com` or `*`. Ports are ignored. An Origin of another form, as devices and desktop shells send it, is allowed literally if listed: `file://`, `null`, `my-device`. "null" is the Origin of every sandboxed frame and local file, too. Clients that are not browsers send no Origin and are allowed.
     #[serde(default = "same_host")]
     pub origins: Vec<OriginPattern>,
     /// Networks of clients that are allowed.
@@ -67,6 +68,20 @@ pub struct Route {
     /// `false`: no certificate is obtained by ACME for the hosts of this route.
     #[serde(default = "yes")]
     pub acme: bool,
+    /// The `Host` that backends receive, such as "localhost:9222", because some servers refuse other hosts; "": as the client sent it, which is in X-Forwarded-Host in any case. The `host` of a backend takes precedence. The name in TLS does not change.
+    #[serde(
+        default,
+        deserialize_with = "host_field::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub host: Option<HostField>,
+    /// "as-is": the backend receives the path as the client sent it, with escaped (`%2F`) and repeated slashes; "normal": in its normal form, and an escaped slash gets 400. With "as-is" the request gets 400 unless the path selects this route both in its normal form, in which an escaped slash is no separator, and decoded completely.
+    #[serde(default)]
+    pub path_encoding: PathEncoding,
+    /// "lenient": a WebSocket handshake without `Connection: Upgrade` is accepted, as some devices send it; "strict": it gets 400.
+    #[serde(default)]
+    pub handshake: HandshakeRules,
     /// Where browsers can put a token, and the header that it is moved into.
     #[serde(default)]
     pub token: Token,
@@ -99,6 +114,28 @@ pub enum ClientCert {
     Optional,
     /// A client certificate is requested, and clients without one get 403.
     Require,
+}
+
+/// `routes.path_encoding`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathEncoding {
+    /// The normal form of RFC 3986 §6.2.2.
+    #[default]
+    Normal,
+    /// The bytes of the request.
+    AsIs,
+}
+
+/// `routes.handshake`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HandshakeRules {
+    /// As RFC 6455 requires.
+    #[default]
+    Strict,
+    /// `Connection: Upgrade` may be missing.
+    Lenient,
 }
 
 /// `routes.token`

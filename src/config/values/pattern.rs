@@ -30,7 +30,7 @@ pub enum PathPattern {
     Regex(Regex),
 }
 
-/// `same-host`, `*`, `https://example.com`, `example.com`, `*.example.com`; ports are ignored.
+/// `same-host`, `*`, `https://example.com`, `example.com`, `*.example.com`; ports are ignored. Other texts are literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginPattern {
     /// Pages whose host is the host of the request.
@@ -44,6 +44,8 @@ pub enum OriginPattern {
         /// The host.
         host: HostPattern,
     },
+    /// Exactly this Origin, which is not of the form `scheme://host`.
+    Literal(Box<str>),
 }
 
 text_value!(
@@ -247,6 +249,14 @@ impl FromStr for OriginPattern {
                 "write it as \"https://example.com\", \"*.example.com\", \"same-host\" or \"*\"",
             )
         };
+        if text == "null" {
+            return Ok(OriginPattern::Literal(text.into()));
+        }
+        let literal = || {
+            is_literal(text)
+                .then(|| OriginPattern::Literal(text.into()))
+                .ok_or_else(bad)
+        };
         let (scheme, host) = match text.split_once("://") {
             Some((scheme, host)) => (Some(scheme), host.strip_suffix('/').unwrap_or(host)),
             None => (None, text),
@@ -258,7 +268,7 @@ impl FromStr for OriginPattern {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
         };
         if scheme.is_some_and(|scheme| !known(scheme)) {
-            return Err(bad());
+            return literal();
         }
         // Browsers add the port to Origin; it is ignored here as in the comparison.
         let without_port = match host.rsplit_once(':') {
@@ -269,11 +279,13 @@ impl FromStr for OriginPattern {
             }
             _ => host,
         };
-        let host = without_port.parse().map_err(|_| bad())?;
-        Ok(OriginPattern::Host {
-            scheme: scheme.map(|scheme| scheme.to_ascii_lowercase().into()),
-            host,
-        })
+        match without_port.parse() {
+            Ok(host) => Ok(OriginPattern::Host {
+                scheme: scheme.map(|scheme| scheme.to_ascii_lowercase().into()),
+                host,
+            }),
+            Err(_) => literal(),
+        }
     }
 }
 
@@ -287,8 +299,21 @@ impl fmt::Display for OriginPattern {
                 host,
             } => write!(f, "{scheme}://{host}"),
             OriginPattern::Host { scheme: None, host } => host.fmt(f),
+            OriginPattern::Literal(text) => f.write_str(text),
         }
     }
+}
+
+/// Returns whether a text that is no pattern can be an Origin that a client sends, and is not a misspelt pattern: a
+/// page of the web has a scheme of the web, and its Origin has no path.
+fn is_literal(text: &str) -> bool {
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_of_web = ["http", "https", "ws", "wss"]
+        .iter()
+        .any(|web| scheme.eq_ignore_ascii_case(web));
+    let is_sent = text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && text.trim() == text;
+    let is_misspelt = text.contains('*') || text.to_ascii_lowercase().starts_with("same");
+    !text.is_empty() && is_sent && !is_of_web && !is_misspelt
 }
 
 /// Returns why requests are never compared with this path, if that is so.
@@ -403,17 +428,26 @@ mod tests {
             ("http://localhost:3000", "http://localhost"),
             ("http://[::1]:3000", "http://[::1]"),
             ("capacitor://localhost", "capacitor://localhost"),
+            ("file://", "file://"),
+            ("null", "null"),
+            ("app://-/index.html", "app://-/index.html"),
+            ("Charger 12", "Charger 12"),
+            ("urn:device:7", "urn:device:7"),
         ] {
             assert_eq!(text.parse::<OriginPattern>().unwrap().to_string(), shown);
         }
         for bad in [
             "",
             "https://",
-            "://a",
+            "https:/a",
             "https://a/b",
             "https://a b",
             "same_host!",
-            "null://",
+            "same host",
+            "https//*",
+            "*.a.*",
+            " x",
+            "bücher",
         ] {
             assert!(bad.parse::<OriginPattern>().is_err(), "{bad}");
         }

@@ -40,6 +40,7 @@ fn extract(
             .map(Into::into)
             .collect(),
         extensions: vec![],
+        lacks_connection: false,
     });
     let extracted = relocate_token(&rule, &mut target, &mut all, offer.as_mut())?;
     Ok(Sent {

@@ -30,6 +30,7 @@ pub(crate) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
             code: end.code,
             by: end.by,
             why: end.why,
+            hint: end.hint,
             from_client: end.from_client.into(),
             from_backend: end.from_backend.into(),
         }),
@@ -75,6 +76,7 @@ struct CloseLine {
     code: Option<u16>,
     by: &'static str,
     why: &'static str,
+    hint: Option<&'static str>,
     from_client: CountsJson,
     from_backend: CountsJson,
 }

@@ -42,6 +42,8 @@ pub struct SessionEnd {
     pub by: &'static str,
     /// The reason, from a closed set of words.
     pub why: &'static str,
+    /// How the configuration decides about this end, as prose.
+    pub hint: Option<&'static str>,
 }
 
 /// A request that did not become a session.

@@ -41,6 +41,7 @@ fn end() -> SessionEnd {
         code: Some(1000),
         by: "client",
         why: "closed",
+        hint: None,
     }
 }
 
@@ -118,6 +119,7 @@ fn json_lines_have_all_fields() {
         "code": 1000,
         "by": "client",
         "why": "closed",
+        "hint": null,
         "from_client": { "frames": 12, "messages": 10, "bytes": 1234 },
         "from_backend": { "frames": 3, "messages": 3, "bytes": 99 },
     });
@@ -269,6 +271,23 @@ fn missing_host_and_close_code_have_placeholders() {
     assert_eq!(
         json(AccessEvent::Close(&session, &end))["code"],
         Value::Null
+    );
+}
+
+#[test]
+fn hint_is_the_last_field_of_a_close_line() {
+    let end = SessionEnd {
+        hint: Some("session.ping.legs selects"),
+        ..end()
+    };
+    let session = session();
+    assert!(
+        text(AccessEvent::Close(&session, &end))
+            .ends_with("out=3f/3m/99B hint=\"session.ping.legs selects\"\n")
+    );
+    assert_eq!(
+        json(AccessEvent::Close(&session, &end))["hint"],
+        "session.ping.legs selects"
     );
 }
 

@@ -68,7 +68,8 @@ impl Display for CloseText<'_> {
             f,
             " by={} why={} in={inward} out={outward}",
             end.by, end.why
-        )
+        )?;
+        pair(f, "hint", end.hint)
     }
 }
 

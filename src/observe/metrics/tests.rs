@@ -12,6 +12,7 @@ fn end(code: Option<u16>) -> SessionEnd {
         code,
         by: "client",
         why: "closed",
+        hint: None,
     }
 }
 

@@ -124,7 +124,12 @@ impl FrameInflater {
         let Some(header) = FrameHeader::parse(bytes)? else {
             return Ok(None);
         };
-        let key = header.mask.ok_or(Violation::Unmasked)?;
+        let key = match header.mask {
+            Some(key) => key,
+            // Passed on unchanged: the relay of the plain frames decides whether it answers a Ping of ours.
+            None if header.opcode == Opcode::Pong => [0; 4],
+            None => return Err(Violation::Unmasked),
+        };
         self.frames = self.frames.saturating_add(1);
         let begins = matches!(header.opcode, Opcode::Text | Opcode::Binary);
         match self.message {

@@ -295,6 +295,13 @@ fn violations() -> Vec<ViolationCase> {
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
         table.push(plain(vec![text("bye"), close(code)], BadCloseCode));
     }
+    for reason in [&b"\xFF"[..], b"cut \xC3", b"\xED\xA0\x80", b"\xC0\xAF"] {
+        let payload = [&1000_u16.to_be_bytes()[..], reason].concat();
+        table.push(plain(
+            vec![text("bye"), F::Whole(0x88, payload)],
+            BadCloseReason,
+        ));
+    }
     table
 }
 
@@ -335,6 +342,7 @@ fn frames_before_a_violation_pass_and_the_bad_one_does_not() {
         }
         let code = match why {
             Violation::FrameTooBig | Violation::MessageTooBig => 1009,
+            Violation::BadCloseReason => 1007,
             _ => 1002,
         };
         assert_eq!(why.close_code(), code);
@@ -505,7 +513,7 @@ fn every_violation_has_its_own_word() {
     words.push(Violation::Unmasked.as_str());
     words.sort_unstable();
     words.dedup();
-    assert_eq!(words.len(), 15);
+    assert_eq!(words.len(), 16);
     let kebab = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     assert!(words.iter().all(kebab));
 }

@@ -112,22 +112,42 @@ fn offer_is_parsed() {
 #[test]
 fn request_without_websocket_upgrade_is_no_offer() {
     let table: &[&[&str]] = &[
-        &["-upgrade"],
-        &["-connection"],
-        &["upgrade: h2c"],
-        &["upgrade: websocket2"],
-        &["connection: keep-alive"],
-        &["connection: \"x, upgrade, y\"", "connection: upgraded"],
-        &["-upgrade", "sec-websocket-version: 8"],
+        &["-upgrade", "-connection"],
+        &["-upgrade", "-sec-websocket-key"],
+        &["-connection", "-sec-websocket-key"],
+        &["upgrade: h2c", "-sec-websocket-key"],
+        &["upgrade: websocket2", "connection: keep-alive"],
+        &["connection: keep-alive", "-sec-websocket-key"],
+        &["-upgrade", "connection: upgraded"],
     ];
     for changes in table {
         assert_eq!(read(changes), Ok(None), "{changes:?}");
     }
-    let plain_post = request("POST", Version::HTTP_10, &["upgrade: h2c"]);
-    assert_eq!(Offer::read(&plain_post), Ok(None));
+    for (method, version) in [("POST", Version::HTTP_11), ("GET", Version::HTTP_10)] {
+        for change in ["-connection", "upgrade: h2c"] {
+            let plain = request(method, version, &[change]);
+            assert_eq!(Offer::read(&plain), Ok(None), "{method} {change}");
+        }
+    }
     // RFC 9113 §8.6: no 101 in HTTP/2.
     let h2 = request("GET", Version::HTTP_2, &[]);
     assert_eq!(Offer::read(&h2), Ok(None));
+}
+
+#[test]
+fn request_without_one_of_the_upgrade_headers_is_an_incomplete_handshake() {
+    for change in ["-connection", "connection: keep-alive"] {
+        let offer = read(&[change]).unwrap().unwrap();
+        assert!(offer.lacks_connection, "{change}");
+    }
+    for change in ["-upgrade", "upgrade: h2c", "upgrade: websocket2"] {
+        assert_eq!(
+            read(&[change]),
+            Err(BadHandshake::MissingUpgrade),
+            "{change}"
+        );
+    }
+    assert!(!read(&[]).unwrap().unwrap().lacks_connection);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::{
     },
     registry::{tap_sink::TapSink, traffic::LegSide},
     splice::{
+        keepalive::MismaskedPong,
         leg::{Leg, LegIo, Unseen},
         limits::SessionLimits,
         rate_limit::{Gcra, RateDecision, RateLimit},
@@ -54,6 +55,8 @@ pub(crate) struct Pump {
     discarded: usize,
     /// Why `src` sends nothing further; `None` while it is open.
     pub(crate) ended: Option<LegEnd>,
+    /// Whether the violation by which `src` ended is in a Pong.
+    pub(crate) refused_pong: bool,
     /// Whether `src` is the client: frames of this direction are masked (RFC 6455 §5.1).
     from_client: bool,
     /// Whether `src` delivers other frames than its peer sent; bounds on the peer's own frames are checked in `src`
@@ -113,6 +116,7 @@ impl Pump {
             final_counts: None,
             discarded: 0,
             ended: None,
+            refused_pong: false,
             from_client: sender == Role::Client,
             bounds_elsewhere: false,
             tap: None,
@@ -383,10 +387,29 @@ impl Pump {
             let stop_at_boundary = due || self.limiter.is_some();
             let progress = match self.tracker.advance(&bytes[at..], bounds, stop_at_boundary) {
                 Ok(progress) => progress,
-                Err(violation) => {
-                    self.ended = Some(LegEnd::Violation(violation));
-                    break;
-                }
+                Err(violation) => match self.mismasked_pong(violation, &bytes[at..], src) {
+                    MismaskedPong::Complete { len, payload } => {
+                        src.keepalive.on_own_pong(&payload, now);
+                        self.tracker.withdraw_violation(len);
+                        self.write(cx, &bytes[from..at], dst);
+                        at += len;
+                        from = at;
+                        if let Some(limiter) = &mut self.limiter {
+                            limiter.charge(len, 0, 0);
+                        }
+                        continue;
+                    }
+                    MismaskedPong::Incomplete => {
+                        self.tracker.withdraw_violation(0);
+                        self.unparsed = bytes[at..].to_vec();
+                        break;
+                    }
+                    MismaskedPong::Other => {
+                        self.refused_pong = bytes[at] & 0x0F == PONG;
+                        self.ended = Some(LegEnd::Violation(violation));
+                        break;
+                    }
+                },
             };
             at += progress.pass;
             let data = progress.pass > 0;
@@ -446,6 +469,23 @@ impl Pump {
         self.stalled = stalled;
     }
 
+    /// Compares a refused frame with the answer to a Ping of ours. Such an answer is consumed and never relayed, so
+    /// that its mask concerns no other party; RFC 6455 §5.1 is enforced for every other frame.
+    #[cold]
+    fn mismasked_pong<S: LegIo>(
+        &self,
+        violation: Violation,
+        bytes: &[u8],
+        src: &Leg<S>,
+    ) -> MismaskedPong {
+        match violation {
+            Violation::Unmasked | Violation::Masked => {
+                src.keepalive.mismasked_pong(!self.from_client, bytes)
+            }
+            _ => MismaskedPong::Other,
+        }
+    }
+
     /// Charges `src` for the received bytes, messages and frames, except for Pongs that answer our Pings.
     fn charge<S: LegIo>(&mut self, progress: &Progress, before: FrameCounts, src: &Leg<S>) {
         let Some(limiter) = &mut self.limiter else {
@@ -495,6 +535,9 @@ thread_local! {
     /// Read buffer, which begins with the unparsed bytes: its size bounds the memory of one direction.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUF_LEN].into_boxed_slice());
 }
+
+/// The opcode of a Pong (RFC 6455 §5.2).
+const PONG: u8 = 0xA;
 
 /// Length of the read buffer: a message of 64 KiB and its header fit into one read and one write.
 pub(crate) const READ_BUF_LEN: usize = 66 * 1024;

@@ -126,6 +126,15 @@ fn cases(masked: bool) -> Vec<Case> {
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
         case("bad-close-code", RsvBits::None, &[], close(code));
     }
+    for reason in [&b"\xFF"[..], b"cut \xC3"] {
+        let payload = [&1000_u16.to_be_bytes()[..], reason].concat();
+        case(
+            "bad-close-reason",
+            RsvBits::None,
+            &[],
+            frame(CLOSE, &payload, masked),
+        );
+    }
     case("bad-close-code", RsvBits::None, &open, close(1006));
     case(
         "frame-too-big",
@@ -186,6 +195,7 @@ async fn offend(case: &Case, variant: Variant) {
     .start();
     let code = match case.word {
         "frame-too-big" | "message-too-big" => 1009,
+        "bad-close-reason" => 1007,
         _ => 1002,
     };
     let (mut offender, mut other, other_code, by) = if variant.from_client {

@@ -92,8 +92,13 @@ impl HealthCheck {
         self.settings.check == Check::Off
     }
 
-    /// Returns the value of `Host`: the backend's authority, or its DNS name, because many servers accept no other.
+    /// Returns the value of `Host`: as configured, otherwise the backend's authority or its DNS name, because many
+    /// servers accept no other.
     fn host(&self) -> String {
+        let configured = self.member.config.host.as_ref();
+        if let Some(host) = configured.and_then(|host| host.to_str().ok()) {
+            return host.to_owned();
+        }
         match (self.member.config.dns(), self.backend().address()) {
             (Some((name, _)), BackendAddress::Tcp { port, .. }) => {
                 format!("{}:{port}", name.host())

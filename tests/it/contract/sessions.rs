@@ -62,6 +62,7 @@ fn client_cases() -> Vec<(&'static str, Vec<u8>)> {
         ("interrupted-message", sent(&[part(Frame::text("x")), Frame::text("y")])),
         ("short-close", one(Frame::new(8, b"x"))),
         ("bad-close-code", one(Frame::close(1005, ""))),
+        ("bad-close-reason", one(Frame::new(8, b"\x03\xE8\xFF"))),
         ("frame-too-big", one(Frame::binary(&[0; 1025]))),
         ("message-too-big", sent(&[part(Frame::binary(&kibibyte)), Frame::new(0, &kibibyte)])),
         ("too-many-fragments", sent(&[part(Frame::text("x")), part(Frame::new(0, b"x")), Frame::new(0, b"x")])),

@@ -42,13 +42,15 @@ pub(super) fn rows() -> Vec<Row> {
         refused(400, "an invalid extension", with("Sec-WebSocket-Extensions: ;a\r\n")),
         refused(400, "two Hosts", with("Host: a.test\r\n")),
         refused(400, "dots above the root", handshake("/../x", "")),
-        // Without a valid upgrade it is a plain request, forwarded without the upgrade fields.
-        plain("no Connection", replaced("Connection: Upgrade", "X: y")).field("upgrade", None),
-        plain("another Connection", replaced("Connection: Upgrade", "Connection: keep-alive")).field("upgrade", None),
-        plain("no Upgrade", replaced("Upgrade: websocket\r\n", "")),
+        // A key belongs to a handshake, which lacks one of its fields.
+        refused(400, "no Connection", replaced("Connection: Upgrade", "X: y")),
+        refused(400, "another Connection", replaced("Connection: Upgrade", "Connection: keep-alive")),
+        refused(400, "no Upgrade", replaced("Upgrade: websocket\r\n", "")),
+        refused(400, "websocketx", replaced("Upgrade: websocket", "Upgrade: websocketx")),
+        refused(400, "websocket/13", replaced("Upgrade: websocket", "Upgrade: websocket/13")),
+        // Without a key and a valid upgrade it is a plain request, forwarded without the upgrade fields.
+        plain("no key", get("Connection: keep-alive\r\nUpgrade: websocket\r\n")).field("upgrade", None),
         plain("h2c", get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n")).field("upgrade", None),
         plain("TLS/1.3", get("Connection: Upgrade\r\nUpgrade: TLS/1.3\r\n")).field("upgrade", None),
-        plain("websocketx", replaced("Upgrade: websocket", "Upgrade: websocketx")).field("upgrade", None),
-        plain("websocket/13", replaced("Upgrade: websocket", "Upgrade: websocket/13")).field("upgrade", None),
     ]
 }
