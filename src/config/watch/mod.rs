@@ -111,6 +111,12 @@ impl Watch {
         }
     }
 
+    /// Waits until no program writes the watched files. Cancel-safe: a dropped call loses no change.
+    pub(crate) async fn settle(&mut self) {
+        self.event_pending = true;
+        self.debounce().await;
+    }
+
     /// Waits until the content of a path differs from that at the last return. Returns the indices of such paths in the
     /// list given to [`Watch::new`]. A removed file has changed too. Cancel-safe: a dropped call loses no change.
     pub(crate) async fn changed(&mut self) -> Vec<usize> {

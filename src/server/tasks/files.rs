@@ -61,6 +61,11 @@ pub(crate) fn watch_config(files: Vec<WatchedPath>, tasks: &Tasks) -> mpsc::Rece
             () = sender.closed() => return,
         };
         let Some(mut watch) = watch else { return };
+        // A program may be writing the files, and the first part of them would be read.
+        tokio::select! {
+            () = watch.settle() => {}
+            () = sender.closed() => return,
+        }
         let _ = sender.try_send(ConfigEvent::Watching);
         loop {
             tokio::select! {
