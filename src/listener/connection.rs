@@ -196,6 +196,7 @@ impl ConnectionHandler {
                     is_cleartext: true,
                     client_auth_requested: false,
                     client_cert: None,
+                    bound: BoundConnections::default(),
                 };
                 let guard = Box::new((permit, per_ip));
                 let (http, stream) = (self.http.clone(), Socket::new(tcp));
