@@ -8,6 +8,7 @@ pub(crate) mod backend_handshake;
 pub(crate) mod body;
 pub(crate) mod client;
 pub(crate) mod client_table;
+pub(crate) mod conn_end;
 pub(crate) mod context;
 pub(crate) mod explain;
 pub(crate) mod forward;

@@ -70,7 +70,8 @@ pub(crate) fn check_head_size(request: &Parts, max: u64) -> Result<(), Refusal> 
     };
     let uri = &request.uri;
     size += request.method.as_str().len();
-    size += uri.scheme_str().map_or(0, str::len) + uri.authority().map_or(0, |it| it.as_str().len());
+    size +=
+        uri.scheme_str().map_or(0, str::len) + uri.authority().map_or(0, |it| it.as_str().len());
     size += uri.path_and_query().map_or(0, |it| it.as_str().len());
     for (name, value) in &request.headers {
         size += name.as_str().len() + value.len() + overhead;
@@ -84,7 +85,9 @@ pub(crate) fn check_head_size(request: &Parts, max: u64) -> Result<(), Refusal> 
     if request.headers.len() > MAX_HEADERS {
         return Err(too_large(
             RefusalReason::HeadFields,
-            format!("the request has more than {MAX_HEADERS} header fields, which is a fixed limit"),
+            format!(
+                "the request has more than {MAX_HEADERS} header fields, which is a fixed limit"
+            ),
         ));
     }
     Ok(())

@@ -200,7 +200,10 @@ impl ConnectionHandler {
         let (why, client) = (error.as_str(), from.ip().to_canonical());
         self.http.metrics.count_connection_failure(why);
         // Port scans and health checks over TCP would fill the log.
-        if matches!(error, AcceptError::Io(_) | AcceptError::Tls(TlsError::Gone | TlsError::Io(_))) {
+        if matches!(
+            error,
+            AcceptError::Io(_) | AcceptError::Tls(TlsError::Gone | TlsError::Io(_))
+        ) {
             debug!(%client, why, error = %ErrorChain(error), "connection rejected");
         } else if let Some(suppressed) = self.throttle.allow(why) {
             let hint = self.hint(error);

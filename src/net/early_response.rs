@@ -29,7 +29,11 @@ impl<S> EarlyResponseStream<S> {
     }
 
     /// Turns the error of a close by the peer into the success of writing `len` bytes.
-    fn tolerate(&mut self, written: Poll<io::Result<usize>>, len: usize) -> Poll<io::Result<usize>> {
+    fn tolerate(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        len: usize,
+    ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Err(error)) if is_close(&error) => {
                 self.is_closed_by_peer = true;
@@ -100,5 +104,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EarlyResponseStream<S> {
 
 fn is_close(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted)
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionReset | ConnectionAborted
+    )
 }

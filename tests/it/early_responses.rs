@@ -2,9 +2,10 @@
 //! (RFC 9112 §9.6, RFC 9113 §8.1). The table of clients, sizes and responses is in `tests/python/early_client.py`.
 
 use crate::harness::{
-    Backend, EndKind, Lockgate, Program, Setup, Wire, eventually, eventually_within, observe,
+    Backend, EndKind, Lockgate, Program, RawH2, Setup, Wire, eventually, eventually_within,
+    observe,
     raw_h2::{DATA, END_HEADERS, END_STREAM, HEADERS, HELLO, RST_STREAM, frame, hpack},
-    RawH2, within,
+    within,
 };
 use std::{
     net::SocketAddr,
@@ -61,16 +62,27 @@ async fn all_arrive(clients: &str, sizes: &str, repeats: u32) {
 
 #[tokio::test]
 async fn responses_before_the_end_of_a_short_upload_arrive_in_every_client() {
-    all_arrive("requests-1,curl-1,curl-2,aiohttp-1,httpx-1,httpx-2", "60000,1000000", 3).await;
+    all_arrive(
+        "requests-1,curl-1,curl-2,aiohttp-1,httpx-1,httpx-2",
+        "60000,1000000",
+        3,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn responses_before_the_end_of_a_long_upload_arrive_in_every_client() {
-    all_arrive("requests-1,curl-1,curl-2,aiohttp-1,httpx-1,httpx-2", "30000000", 1).await;
+    all_arrive(
+        "requests-1,curl-1,curl-2,aiohttp-1,httpx-1,httpx-2",
+        "30000000",
+        1,
+    )
+    .await;
 }
 
 /// The head of a request with 30 MB, which the route refuses.
-const UPLOAD: &str = "POST /ours/a%2Fb HTTP/1.1\r\nHost: a.test\r\nContent-Length: 30000000\r\n\r\n";
+const UPLOAD: &str =
+    "POST /ours/a%2Fb HTTP/1.1\r\nHost: a.test\r\nContent-Length: 30000000\r\n\r\n";
 
 async fn connections(lockgate: &Lockgate) -> f64 {
     lockgate.metric("lockgate_connections").await
@@ -145,8 +157,14 @@ async fn shutdown_ends_lingering_connections_within_a_second_and_exits_with_0() 
     let begun = Instant::now();
     lockgate.terminate();
     assert_eq!(lockgate.exit().await, Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-    within("the end of the connection", sending).await.expect("no panic");
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    within("the end of the connection", sending)
+        .await
+        .expect("no panic");
 }
 
 #[tokio::test]
@@ -155,10 +173,18 @@ async fn early_response_of_a_backend_that_resets_its_connection_arrives_whole() 
     let (_server, backend) = Program::server("early_answer.py").await;
     let lockgate = setup(backend).start().await;
     for path in ["/413/close?200000", "/413/close?10"] {
-        let request = format!("POST {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 30000000\r\n\r\n");
+        let request =
+            format!("POST {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 30000000\r\n\r\n");
         let mut client = lockgate.request(request).await;
-        let length = path.split('?').nth(1).expect("a length").parse::<usize>().expect("a number");
-        let _ = client.fill(&vec![b'x'; 5_000_000], Duration::from_secs(1)).await;
+        let length = path
+            .split('?')
+            .nth(1)
+            .expect("a length")
+            .parse::<usize>()
+            .expect("a number");
+        let _ = client
+            .fill(&vec![b'x'; 5_000_000], Duration::from_secs(1))
+            .await;
         let head = client.head().await;
         assert_eq!(head.status(), 413, "{path}");
         assert_eq!(client.body(&head).await.len(), length, "{path}");
@@ -187,30 +213,57 @@ async fn malformed_framing_closes_the_connection() {
         "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nContent-Length: 5\r\n",
     ] {
-        let method = if fields.starts_with("Upgrade") { "GET" } else { "POST" };
+        let method = if fields.starts_with("Upgrade") {
+            "GET"
+        } else {
+            "POST"
+        };
         let request = format!("{method} / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n0\r\n\r\n{next}");
         let end = lockgate.request(request).await.end().await;
         let text = String::from_utf8_lossy(&end.bytes).into_owned();
         assert!(text.starts_with("HTTP/1.1 400 "), "{fields:?}: {text}");
-        assert!(text.to_lowercase().contains("connection: close"), "{fields:?}: {text}");
+        assert!(
+            text.to_lowercase().contains("connection: close"),
+            "{fields:?}: {text}"
+        );
         assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{fields:?}: {text}");
         assert_eq!(end.kind, EndKind::Fin, "{fields:?}");
     }
-    assert!(lockgate.records().iter().all(|record| record["path"] != "/next"));
+    assert!(
+        lockgate
+            .records()
+            .iter()
+            .all(|record| record["path"] != "/next")
+    );
 }
 
 /// An upload whose body has begun, for a path.
 fn h2_upload(path: &str) -> Vec<u8> {
-    let list = [(":method", "POST"), (":scheme", "https"), (":authority", "a.test"), (":path", path)];
+    let list = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", "a.test"),
+        (":path", path),
+    ];
     let data = frame(DATA, 0, 1, &[b'x'; 16_000]);
-    [HELLO, &frame(HEADERS, END_HEADERS, 1, &hpack(&list)), &data, &data].concat()
+    [
+        HELLO,
+        &frame(HEADERS, END_HEADERS, 1, &hpack(&list)),
+        &data,
+        &data,
+    ]
+    .concat()
 }
 
 #[tokio::test]
 async fn http2_response_is_complete_before_its_stream_is_reset_without_error() {
     let (_server, backend) = Program::server("early_answer.py").await;
     let lockgate = setup(backend).start().await;
-    for (path, status) in [("/ours/a%2Fb", 400), ("/ours/426", 426), ("/413/close", 413)] {
+    for (path, status) in [
+        ("/ours/a%2Fb", 400),
+        ("/ours/426", 426),
+        ("/413/close", 413),
+    ] {
         let mut client = RawH2::over(lockgate.tls_for_h2().await, &h2_upload(path)).await;
         let (mut seen, mut is_complete) = (None, false);
         loop {
@@ -224,7 +277,8 @@ async fn http2_response_is_complete_before_its_stream_is_reset_without_error() {
                 }
                 _ => {}
             }
-            is_complete |= frame.stream == 1 && frame.kind <= HEADERS && frame.flags & END_STREAM != 0;
+            is_complete |=
+                frame.stream == 1 && frame.kind <= HEADERS && frame.flags & END_STREAM != 0;
         }
         assert_eq!(seen, Some(status), "{path}");
     }
@@ -233,7 +287,9 @@ async fn http2_response_is_complete_before_its_stream_is_reset_without_error() {
 #[tokio::test]
 async fn plain_http_upload_to_the_tls_port_gets_its_response() {
     let lockgate = setup(Backend::echo().await).start().await;
-    let stream = tokio::net::TcpStream::connect(lockgate.https).await.expect("it listens");
+    let stream = tokio::net::TcpStream::connect(lockgate.https)
+        .await
+        .expect("it listens");
     let mut client = Wire::plain(stream);
     client.send(UPLOAD).await;
     client.send(vec![b'x'; 1_000_000]).await;
@@ -241,5 +297,10 @@ async fn plain_http_upload_to_the_tls_port_gets_its_response() {
     assert!(end.bytes.starts_with(b"HTTP/1.1 400 "));
     assert_eq!(end.kind, EndKind::Fin);
     client.send(vec![b'x'; 1_000_000]).await;
-    assert_eq!(lockgate.metric_or_zero("lockgate_connection_failures_total{why=\"plain_http\"}").await, 1.0);
+    assert_eq!(
+        lockgate
+            .metric_or_zero("lockgate_connection_failures_total{why=\"plain_http\"}")
+            .await,
+        1.0
+    );
 }
