@@ -188,7 +188,7 @@ where
             must_close = state.notified() => must_close,
             () = state.stopped(context), if !shutting_down => {
                 shutting_down = true;
-                state.hasten();
+                state.end().hasten();
                 true
             }
             () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() && !state.is_refusing() => {

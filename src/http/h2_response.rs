@@ -195,7 +195,7 @@ impl StreamGuard {
             () = stopping => false,
         };
         if !is_complete {
-            self.connection.record_unread();
+            self.connection.end().record_unread();
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod bound;
 pub(crate) mod challenge;
 pub(crate) mod client;
 pub(crate) mod client_table;
+pub(crate) mod conn_end;
 pub(crate) mod connection_auth;
 pub(crate) mod context;
 pub(crate) mod explain;

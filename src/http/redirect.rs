@@ -35,7 +35,9 @@ pub(crate) async fn serve_redirect(
         StreamParts { io: stream, guard },
         peer,
         |request, in_flight| {
-            let (parts, _) = request.into_parts();
+            let (mut parts, _) = request.into_parts();
+            let end = in_flight.connection().end();
+            end.keep_upgrade(parts.extensions.remove());
             let gateway = context.live.snapshot();
             let client = gateway.client_addr(&parts.headers, peer);
             let mut record = AccessRecord::new(Some(context.clone()), &parts, client);
@@ -46,10 +48,7 @@ pub(crate) async fn serve_redirect(
             record.end(&response);
             async move {
                 response.unwrap_or_else(|refusal| {
-                    if refusal.closes_connection() {
-                        in_flight.connection().record_unread();
-                    }
-                    refusal.response(parts.version)
+                    refusal.respond(parts.version, in_flight.connection().end())
                 })
             }
         },

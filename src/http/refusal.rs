@@ -3,7 +3,10 @@
 use crate::{
     gateway::route::Route,
     guard::DenialReason,
-    http::body::{Body, text},
+    http::{
+        body::{Body, text},
+        conn_end::ConnEnd,
+    },
     net::dial::DialError,
     observe::{
         log_throttle::{KeyedLogThrottle, LogThrottle},
@@ -227,11 +230,23 @@ impl Refusal {
         self
     }
 
-    /// Returns whether the response closes its HTTP/1.1 connection. The client may still be sending.
-    pub(crate) fn closes_connection(&self) -> bool {
-        self.header
-            .as_deref()
-            .is_some_and(|(name, _)| *name == header::CONNECTION)
+    /// Builds the response for a client of `connection`. A connection with an unread request body closes after it, and
+    /// the client may still be sending on one that closes.
+    pub(crate) fn respond(&self, version: Version, connection: &ConnEnd) -> Response<Body> {
+        let mut response = self.response(version);
+        let headers = response.headers_mut();
+        if version == Version::HTTP_2 {
+            return response;
+        }
+        if connection.is_unread() {
+            headers.append(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if headers
+            .get(header::CONNECTION)
+            .is_some_and(|it| it == "close")
+        {
+            connection.record_unread();
+        }
+        response
     }
 
     /// Builds the response for a client that speaks `version`.

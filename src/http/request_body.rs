@@ -116,7 +116,7 @@ impl HttpBody for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         match (self.origin.take(), self.body.take()) {
-            (Some(BodyOrigin::Connection(connection)), _) => connection.record_unread(),
+            (Some(BodyOrigin::Connection(connection)), _) => connection.end().record_unread(),
             (Some(BodyOrigin::Stream(unread)), Some(body)) => unread.set(UnreadState::Left(body)),
             _ => {}
         }
@@ -132,10 +132,10 @@ impl UnreadBody {
         let mut limits = LingerLimits::begin(Instant::now());
         let mut left = loop {
             let changed = self.changed.notified();
-            match std::mem::take(&mut *self.state()) {
+            match self.take() {
                 UnreadState::Complete => return true,
                 UnreadState::Left(body) => break body,
-                UnreadState::Forwarding => *self.state() = UnreadState::Forwarding,
+                UnreadState::Forwarding => {}
             }
             if timeout_at(limits.end(), changed).await.is_err() {
                 return false;
@@ -160,6 +160,15 @@ impl UnreadBody {
     fn set(&self, state: UnreadState) {
         *self.state() = state;
         self.changed.notify_one();
+    }
+
+    /// Takes a body that was left; otherwise the state stays as it is.
+    fn take(&self) -> UnreadState {
+        let mut state = self.state();
+        match &*state {
+            UnreadState::Forwarding => UnreadState::Forwarding,
+            UnreadState::Complete | UnreadState::Left(_) => std::mem::take(&mut *state),
+        }
     }
 
     // No code that holds the lock can panic halfway, so a poisoned lock is used.

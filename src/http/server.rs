@@ -22,9 +22,11 @@ use crate::{
     tls::server_config,
 };
 use ::http::{Request, Response};
+use futures_util::FutureExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
+use tokio::io::AsyncWriteExt;
 use tracing::debug;
 
 /// Serves the requests of one connection, until it ends, becomes a session, or the process stops. `guard` is what the
@@ -115,7 +117,7 @@ pub(crate) async fn drive<S, F>(
             _ = state.notified() => refused |= record_refusal(context, client, &state),
             () = state.stopped(context), if !shutting_down => {
                 shutting_down = true;
-                state.hasten();
+                state.end().hasten();
                 connection.as_mut().graceful_shutdown();
             }
         }
@@ -126,11 +128,36 @@ pub(crate) async fn drive<S, F>(
         parse_refusal::record(context, client, "1.1", 400, RefusalReason::Malformed);
     }
     log_end(client, ended);
+    if let Some(upgrade) = state.end().take_upgrade()
+        && let Some(Ok(upgraded)) = upgrade.now_or_never()
+        && let Ok(parts) = upgraded.downcast::<TokioIo<TimeoutStream<S>>>()
+    {
+        close_refused_upgrade(context, parts.io.into_inner(), &state).await;
+    }
+}
+
+/// Closes the connection of a refused upgrade, which hyper returns without a shutdown.
+async fn close_refused_upgrade<S: Transport>(
+    context: &Context,
+    mut stream: TimeoutStream<S>,
+    state: &ConnState,
+) {
+    let mut closing = pin!(stream.shutdown());
+    let mut hastened = false;
+    loop {
+        tokio::select! {
+            _ = closing.as_mut() => return,
+            () = context.tasks.stopping(), if !hastened => {
+                hastened = true;
+                state.end().hasten();
+            }
+        }
+    }
 }
 
 /// Records a request that hyper has refused since the last call; returns whether there is one.
 fn record_refusal(context: &Context, client: IpAddr, state: &ConnState) -> bool {
-    let Some(status) = state.take_refusal() else {
+    let Some(status) = state.end().take_refusal() else {
         return false;
     };
     let reason = parse_refusal::reason(status);

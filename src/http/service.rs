@@ -46,12 +46,8 @@ pub(crate) async fn answer(
     rc.upgrade = parts.extensions.remove::<OnUpgrade>();
     let response = respond(&context, &mut rc, &parts, body).await;
     rc.record.end(&response);
-    response.unwrap_or_else(|refusal| {
-        if refusal.closes_connection() {
-            connection.record_unread();
-        }
-        refusal.response(rc.version)
-    })
+    connection.end().keep_upgrade(rc.upgrade.take());
+    response.unwrap_or_else(|refusal| refusal.respond(rc.version, connection.end()))
 }
 
 async fn respond(

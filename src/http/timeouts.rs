@@ -10,6 +10,7 @@
 use crate::{
     config,
     http::{
+        conn_end::ConnEnd,
         context::Context,
         parse_refusal::ParseRefusal,
         progress::{ProgressLimits, ProgressMeter},
@@ -27,7 +28,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{self, Poll, ready},
     time::Duration,
@@ -95,14 +96,7 @@ struct ConnShared {
     stalled: AtomicU32,
     /// Set when the client had enough time to read a GOAWAY: new requests are refused.
     refusing: AtomicBool,
-    /// Set while a response of the service is not written completely. What HTTP/1.1 writes otherwise is hyper's own.
-    owes_response: AtomicBool,
-    /// The status with which hyper has refused a request; 0: none.
-    refused: AtomicU16,
-    /// Set when a request body was left unread: the client may still be sending it.
-    unread: AtomicBool,
-    /// Set on shutdown: a lingering close ends early.
-    stopping: AtomicBool,
+    end: ConnEnd,
 }
 
 /// A request being answered; the last clone is dropped when its response is complete.
@@ -163,10 +157,7 @@ impl ConnState {
             closing: AtomicBool::new(false),
             stalled: AtomicU32::new(0),
             refusing: AtomicBool::new(false),
-            owes_response: AtomicBool::new(false),
-            refused: AtomicU16::new(0),
-            unread: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            end: ConnEnd::default(),
         }))
     }
 
@@ -174,11 +165,7 @@ impl ConnState {
     pub(crate) fn begin_request(&self) -> InFlight {
         self.0.head.store(false, Ordering::Relaxed);
         self.0.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.0.owes_response.store(true, Ordering::Relaxed);
-        if !self.is_multiplexed() {
-            // hyper has read the previous body, otherwise there would be no further request.
-            self.0.unread.store(false, Ordering::Relaxed);
-        }
+        self.0.end.begin_request(self.is_multiplexed());
         InFlight(Arc::new(InFlightGuard(self.clone())))
     }
 
@@ -198,26 +185,16 @@ impl ConnState {
         }
     }
 
-    /// Records that a request body was left unread.
-    pub(crate) fn record_unread(&self) {
-        self.0.unread.store(true, Ordering::Relaxed);
+    /// Returns how the connection ends.
+    pub(crate) fn end(&self) -> &ConnEnd {
+        &self.0.end
     }
 
     /// Records that hyper has refused a request.
     fn record_refusal(&self, status: u16) {
-        self.0.refused.store(status, Ordering::Relaxed);
+        self.0.end.record_refusal(status);
         self.0.head.store(false, Ordering::Relaxed);
         self.0.notify.notify_one();
-    }
-
-    /// Returns the status with which hyper has refused a request, once.
-    pub(crate) fn take_refusal(&self) -> Option<u16> {
-        Some(self.0.refused.swap(0, Ordering::Relaxed)).filter(|status| *status != 0)
-    }
-
-    /// Shortens a lingering close, because the process stops. The connection has to be polled again.
-    pub(crate) fn hasten(&self) {
-        self.0.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Refuses new requests from now on: the client ignores the GOAWAY, or has not answered the PING after it.
@@ -285,7 +262,8 @@ impl ConnState {
 impl InFlight {
     /// Returns the state of the connection.
     pub(crate) fn connection(&self) -> &ConnState {
-        &self.0.0
+        let InFlightGuard(connection) = &*self.0;
+        connection
     }
 
     /// Returns the permit of a session in this connection, to be held until the session has ended. A stream that its
@@ -405,12 +383,12 @@ impl<S> TimeoutStream<S> {
 
     /// Returns whether the client may still be sending what will not be read.
     fn must_linger(&self) -> bool {
-        !self.is_expired && (self.refusal.is_some() || self.state.0.unread.load(Ordering::Relaxed))
+        !self.is_expired && (self.refusal.is_some() || self.state.end().is_unread())
     }
 
     /// Returns whether HTTP/1.1 writes a response that the service has not given.
     fn is_unsolicited(&self) -> bool {
-        !self.state.is_multiplexed() && !self.state.0.owes_response.load(Ordering::Relaxed)
+        !self.state.is_multiplexed() && !self.state.end().owes_response()
     }
 
     /// Returns `Ready` at the deadline, also if the task has used up its budget. Otherwise a client that sends without
@@ -481,7 +459,7 @@ impl<S: Transport> TimeoutStream<S> {
         let linger = self
             .linger
             .get_or_insert_with(|| Box::new(LingeringClose::begin(now)));
-        if self.state.0.stopping.swap(false, Ordering::Relaxed) {
+        if self.state.end().take_hastened() {
             linger.end_by(now + STOPPING_LINGER);
         }
         linger.poll(cx, &mut self.parts.io, self.deadline.as_mut())
@@ -562,7 +540,7 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
         let flushed = Pin::new(&mut self.parts.io).poll_flush(cx);
         if flushed.is_ready() && self.state.awaiting() != Awaiting::Answer {
             // hyper flushes when it has written everything.
-            self.state.0.owes_response.store(false, Ordering::Relaxed);
+            self.state.end().responses_written();
         }
         self.watch_write(cx, flushed)
     }

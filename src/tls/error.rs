@@ -152,13 +152,16 @@ fn incompatibility(error: &Error) -> &'static str {
     use PeerIncompatible::{
         NoCipherSuitesInCommon, NoKxGroupsInCommon, NoSignatureSchemesInCommon,
         ServerDoesNotSupportTls12Or13, ServerTlsVersionIsDisabledByOurConfig,
-        SupportedVersionsExtensionRequired, Tls12NotOffered, Tls12NotOfferedOrEnabled,
+        SignatureAlgorithmsExtensionRequired, SupportedVersionsExtensionRequired, Tls12NotOffered,
+        Tls12NotOfferedOrEnabled,
     };
     match error {
         Error::PeerIncompatible(
             Tls12NotOffered
             | Tls12NotOfferedOrEnabled
             | SupportedVersionsExtensionRequired
+            // TLS 1.2 introduced the extension.
+            | SignatureAlgorithmsExtensionRequired
             | ServerDoesNotSupportTls12Or13
             | ServerTlsVersionIsDisabledByOurConfig,
         ) => {
@@ -169,7 +172,8 @@ fn incompatibility(error: &Error) -> &'static str {
              the key of the certificate"
         }
         Error::PeerIncompatible(NoKxGroupsInCommon) => {
-            "no key exchange group in common (X25519MLKEM768, X25519, P-256, P-384)"
+            "no key exchange group in common (X25519MLKEM768, X25519, P-256, P-384): the client supports none of them, or no \
+             cipher suite with ECDHE"
         }
         Error::PeerIncompatible(NoSignatureSchemesInCommon) => {
             "no signature scheme in common: the client does not support the key type of the certificate"
