@@ -80,7 +80,7 @@ fn path_problem(
         return None;
     }
     // A client of the public CAs needs none of the rest, which may be a cross-signed certificate that has expired.
-    if verify(&cert, issuers, &webpki_roots::TLS_SERVER_ROOTS, now).is_ok() {
+    if verify(&cert, issuers, webpki_roots::TLS_SERVER_ROOTS, now).is_ok() {
         return None;
     }
     let path = path(&cert, issuers, now);
