@@ -38,7 +38,7 @@ pub(crate) use values::{
     selector::{HashKey, TokenSource},
     units::{DurationValue, Rebalance},
 };
-pub(crate) use watch::{Watch, path::WatchedPath};
+pub(crate) use watch::{OpenFiles, Watch, path::WatchedPath};
 
 #[cfg(test)]
 mod tests;

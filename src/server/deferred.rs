@@ -27,6 +27,12 @@ impl DeferredReload {
         }
     }
 
+    /// Starts the time again.
+    pub(crate) fn postpone(&mut self) {
+        self.due = Instant::now() + STABLE_TIME;
+        self.is_checked = false;
+    }
+
     /// Returns whether it has these contents.
     pub(crate) fn is_of(&self, sources: &[Source], contents: &NamedContents) -> bool {
         *self.sources == *sources && self.contents == *contents

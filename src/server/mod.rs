@@ -46,7 +46,7 @@ use crate::{
         takeover::{PendingHandover, start_successor},
         tasks::{
             dns::DnsTasks,
-            files::{CertificateWatch, watch_config},
+            files::{CertificateWatch, ConfigWatch},
             health::HealthTasks,
             rebalance::Rebalancer,
         },
@@ -262,7 +262,7 @@ impl Server {
         }
 
         let mut watched = self.active_config.watched();
-        let mut config_events = watch_config(watched.files.clone(), &self.context.tasks);
+        let mut config_watch = ConfigWatch::start(watched.files.clone(), &self.context.tasks);
         for signal in early {
             match signal {
                 Signal::Reload => self.reload(None),
@@ -281,9 +281,9 @@ impl Server {
                     Signal::Replace => start_successor(&self.context.tasks),
                 },
                 Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Ready),
-                Some(event) = config_events.recv() => self.reload_changed(event),
+                Some(event) = config_watch.event() => self.reload_changed(event),
                 event = self.builds.event() => self.finish_build(event),
-                () = deferred::due(&mut self.deferred) => self.reload_deferred(),
+                () = deferred::due(&mut self.deferred) => self.reload_deferred(&config_watch),
                 update = self.dns_tasks.next_update(), if may_apply_dns => self.dns_tasks.apply(update, &mut self.health_tasks),
                 served = self.handover.served() => if takeover::complete(&self.context, served) { break ServingEnd::HandedOver },
                 permitted = completion(&mut takeover) => match permitted {
@@ -304,7 +304,7 @@ impl Server {
             }
             let current = self.active_config.watched();
             if current != watched {
-                config_events = watch_config(current.files.clone(), &self.context.tasks);
+                config_watch = ConfigWatch::start(current.files.clone(), &self.context.tasks);
                 watched = current;
             }
         };

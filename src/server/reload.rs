@@ -17,7 +17,7 @@ use crate::{
         builds::{BuildEvent, BuildRequests, ReloadReply},
         deferred::DeferredReload,
         drain::DrainPacing,
-        tasks::files::ConfigEvent,
+        tasks::files::{ConfigEvent, ConfigWatch},
     },
     tls::{acme::OpenedHosts, certs::Certificates},
 };
@@ -53,8 +53,12 @@ impl Server {
         });
     }
 
-    /// Builds the configuration whose change would close sessions once more: it is applied if it is still the same.
-    pub(crate) fn reload_deferred(&mut self) {
+    /// Builds the configuration whose change would close sessions once more: it is applied if it is still the same. While
+    /// a program writes one of its files, it waits longer.
+    pub(crate) fn reload_deferred(&mut self, watch: &ConfigWatch) {
+        if let Some(deferred) = self.deferred.as_mut().filter(|_| watch.is_being_written()) {
+            return deferred.postpone();
+        }
         self.request_build(BuildRequests {
             is_ordered: true,
             ..BuildRequests::default()

@@ -68,6 +68,10 @@ struct WatchedDirs {
 /// Device and inode number: a directory that was created again has another one.
 type InodeId = (u64, u64);
 
+/// Whether watched files are being written, for other tasks than that of the watch.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenFiles(Arc<Mutex<EventFilter>>);
+
 /// The directories on the watched paths, with the entries that matter in each.
 type Folders = BTreeMap<PathBuf, (InodeId, WatchedNames)>;
 
@@ -109,6 +113,11 @@ impl Watch {
             due: Instant::now() + COMPARE_INTERVAL,
             comparisons: 0,
         }
+    }
+
+    /// Returns a handle that shows whether watched files are being written.
+    pub(crate) fn open_files(&self) -> OpenFiles {
+        OpenFiles(self.filter.clone())
     }
 
     /// Waits until no program writes the watched files. Cancel-safe: a dropped call loses no change.
@@ -214,6 +223,16 @@ impl Watch {
                 std::future::pending().await
             }
         }
+    }
+}
+
+// === impl OpenFiles ===
+
+impl OpenFiles {
+    /// Returns whether a watched file was written and is still open for writing.
+    pub(crate) fn is_being_written(&self) -> bool {
+        let filter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        filter.is_being_written()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Watches files for changes: those of the configuration, and those of the current certificates.
 
 use crate::{
-    config::{Watch, WatchedPath},
+    config::{OpenFiles, Watch, WatchedPath},
     http::context::Context,
     lifecycle::tasks::Tasks,
     tls::certs,
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
@@ -48,33 +48,61 @@ impl CertificateWatch {
     }
 }
 
-/// Spawns a task that reports changes of these files until the receiver is dropped. A separate task, because the
-/// receiver's `select!` cancels its wait often.
-pub(crate) fn watch_config(files: Vec<WatchedPath>, tasks: &Tasks) -> mpsc::Receiver<ConfigEvent> {
-    let (sender, events) = mpsc::channel(1);
-    if files.is_empty() {
-        return events;
-    }
-    tasks.spawn_until(tasks.stop_token(), async move {
-        let watch = tokio::select! {
-            watch = Watch::open(files) => watch,
-            () = sender.closed() => return,
+/// The watch over the files of the configuration; its task ends when this is dropped.
+pub(crate) struct ConfigWatch {
+    events: mpsc::Receiver<ConfigEvent>,
+    /// Set once the watch has started.
+    open_files: Arc<OnceLock<OpenFiles>>,
+}
+
+// === impl ConfigWatch ===
+
+impl ConfigWatch {
+    /// Spawns a task that reports changes of these files. A separate task, because the `select!` of the receiver cancels
+    /// its wait often.
+    pub(crate) fn start(files: Vec<WatchedPath>, tasks: &Tasks) -> ConfigWatch {
+        let (sender, events) = mpsc::channel(1);
+        let open_files = Arc::new(OnceLock::new());
+        let config_watch = ConfigWatch {
+            events,
+            open_files: open_files.clone(),
         };
-        let Some(mut watch) = watch else { return };
-        // A program may be writing the files, and the first part of them would be read.
-        tokio::select! {
-            () = watch.settle() => {}
-            () = sender.closed() => return,
+        if files.is_empty() {
+            return config_watch;
         }
-        let _ = sender.try_send(ConfigEvent::Watching);
-        loop {
+        tasks.spawn_until(tasks.stop_token(), async move {
+            let watch = tokio::select! {
+                watch = Watch::open(files) => watch,
+                () = sender.closed() => return,
+            };
+            let Some(mut watch) = watch else { return };
+            let _ = open_files.set(watch.open_files());
+            // A program may be writing the files, and the first part of them would be read.
             tokio::select! {
-                _ = watch.changed() => {}
+                () = watch.settle() => {}
                 () = sender.closed() => return,
             }
-            // If the queue is full, a notification is already pending.
-            let _ = sender.try_send(ConfigEvent::Changed);
-        }
-    });
-    events
+            let _ = sender.try_send(ConfigEvent::Watching);
+            loop {
+                tokio::select! {
+                    _ = watch.changed() => {}
+                    () = sender.closed() => return,
+                }
+                // If the queue is full, a notification is already pending.
+                let _ = sender.try_send(ConfigEvent::Changed);
+            }
+        });
+        config_watch
+    }
+
+    /// Waits for the next event; `None` if there are no files. Cancel-safe.
+    pub(crate) async fn event(&mut self) -> Option<ConfigEvent> {
+        self.events.recv().await
+    }
+
+    /// Returns whether a program is writing one of the files.
+    pub(crate) fn is_being_written(&self) -> bool {
+        let open_files = self.open_files.get();
+        open_files.is_some_and(OpenFiles::is_being_written)
+    }
 }

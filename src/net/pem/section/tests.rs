@@ -152,7 +152,7 @@ fn every_unparsable_part_is_an_error_with_its_line() {
             PemFault::NotX509,
         ),
         (
-            after(&format!("{}\n", "QUJD".repeat(16))),
+            after(&format!("{}\n", "QUJj".repeat(16))),
             lines + 1,
             PemFault::LooseBase64,
         ),
