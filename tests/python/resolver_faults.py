@@ -202,11 +202,13 @@ def main():
         (folder / "resolv.conf").write_text(resolv, errors="surrogateescape")
         (folder / "hosts").write_text(hosts, errors="surrogateescape")
         running = [Server(address, lambda zone=zone: zone) for address, zone in servers.items()]
-        theirs, their_time = by_getent(name)
-        if tool == "doctor":
-            ours, our_time, line = by_doctor(lockgate, folder, name)
-        else:
-            ours, our_time, line = by_probe(lockgate, name)
+        times = []
+        # The shortest of up to three times each: what remains is the wait for servers, not that for a busy processor.
+        while len(times) < 3 and (not times or min(times)[0] > min(time for _, time in times) + 0.3):
+            theirs, their_time = by_getent(name)
+            ours, our_time, line = by_doctor(lockgate, folder, name) if tool == "doctor" else by_probe(lockgate, name)
+            times.append((our_time, their_time))
+        our_time, their_time = min(time for time, _ in times), min(time for _, time in times)
         for server in running:
             server.close()
         row = {"case": what, "expect": expect, "tool": tool, "getent": sorted(theirs), "lockgate": sorted(ours),
