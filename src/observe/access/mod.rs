@@ -39,7 +39,7 @@ pub struct AccessLog {
 // === impl AccessLog ===
 
 impl AccessLog {
-    /// Opens the destination named by `access`. A file is appended to, and opened again by [`AccessLog::reopen`] and
+    /// Opens the destination named by `access`. A file is appended to, and opened again by `AccessLog::reopen` and
     /// when its path names another file. Lines that find the queue full are lost and reported with a warning.
     pub fn open(access: &Access, format: LogFormat) -> io::Result<(AccessLog, LogGuard)> {
         Ok(match access {
