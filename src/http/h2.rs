@@ -6,10 +6,10 @@ use crate::{
         context::Context,
         h2_refusals::{FoundRefusals, RefusalScanner},
         h2_response::{MeteredBody, ResponseProgress, StreamGuard},
-        parse_refusal,
         progress::ProgressLimits,
         request_body::{RequestBody, UnreadBody},
         timeouts::{ClientStream, ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
+        unparsed,
     },
     lifecycle::tasks::Tasks,
     net::{
@@ -177,7 +177,7 @@ where
                 let polled = coalescer.poll_with(cx, connection.as_mut(), state.is_shared());
                 if let Some(refusals) = coalescer.take_refusals() {
                     for (status, why) in refusals.each() {
-                        parse_refusal::record(context, client, "2", status, why);
+                        unparsed::record((&context.metrics, &context.access), client, "2", status, why);
                     }
                 }
                 if polled.is_pending() && state.is_finished() && !coalescer.is_unflushed() {
@@ -186,7 +186,7 @@ where
                 polled
             }) => break ended,
             must_close = state.notified() => must_close,
-            () = state.stopped(context), if !shutting_down => {
+            () = state.stopped(&context.tasks, &context.sessions), if !shutting_down => {
                 shutting_down = true;
                 state.end().hasten();
                 true

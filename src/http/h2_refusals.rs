@@ -38,13 +38,13 @@ impl RefusalScanner {
                 bytes = &bytes[skipped..];
                 continue;
             }
-            let wanted = self.wanted();
-            let taken = (wanted - self.kept_len).min(bytes.len());
+            let kept_max = self.kept_max();
+            let taken = (kept_max - self.kept_len).min(bytes.len());
             let (new, rest) = bytes.split_at(taken);
             self.kept[self.kept_len..self.kept_len + taken].copy_from_slice(new);
             self.kept_len += taken;
             bytes = rest;
-            if self.kept_len == self.wanted() {
+            if self.kept_len == self.kept_max() {
                 self.end_of_header();
             }
         }
@@ -57,7 +57,7 @@ impl RefusalScanner {
     }
 
     /// Returns how many bytes of the current frame are kept.
-    fn wanted(&self) -> usize {
+    fn kept_max(&self) -> usize {
         if self.kept_len < HEADER_LEN {
             return HEADER_LEN;
         }

@@ -184,7 +184,7 @@ impl StreamGuard {
         self.connection.record_stall();
     }
 
-    /// Discards the rest of the request body, for a short time while the process stops.
+    /// Discards the rest of the request body; while the process stops, only briefly.
     async fn discard_unread(&self) {
         let stopping = async {
             self.tasks.stopping().await;

@@ -34,5 +34,6 @@ pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod timeouts;
 pub(crate) mod token;
+pub(crate) mod unparsed;
 pub(crate) mod validate;
 pub(crate) mod websocket;

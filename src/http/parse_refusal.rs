@@ -1,16 +1,10 @@
 //! The response to a request that hyper cannot parse. hyper answers it without a body and without a call of the
 //! service, so the response is replaced below hyper, and its status is recorded there.
 
-use crate::{
-    http::{context::Context, refusal::RefusalReason},
-    observe::access::record::RequestRecord,
-};
 use std::{
     io,
-    net::IpAddr,
     pin::Pin,
     task::{self, Poll, ready},
-    time::Duration,
 };
 use tokio::io::AsyncWrite;
 
@@ -63,39 +57,6 @@ impl ParseRefusal {
             }
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Counts and logs a request that hyper has refused with `status`. Nothing of the request is known.
-pub(crate) fn record(
-    context: &Context,
-    client: IpAddr,
-    http: &'static str,
-    status: u16,
-    why: RefusalReason,
-) {
-    let why = why.as_str();
-    context.metrics.count_refusal(status, why);
-    context.access.request(&RequestRecord {
-        client,
-        http,
-        method: "",
-        host: "",
-        path: "",
-        route: None,
-        backend: None,
-        status,
-        duration: Duration::ZERO,
-        why: Some(why),
-    });
-}
-
-/// Returns the reason for a status of hyper.
-pub(crate) fn reason(status: u16) -> RefusalReason {
-    match status {
-        431 => RefusalReason::HeadSize,
-        414 => RefusalReason::TargetSize,
-        _ => RefusalReason::Malformed,
     }
 }
 

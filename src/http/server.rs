@@ -4,7 +4,7 @@ use crate::{
     http::{
         body::Body,
         context::Context,
-        h2, parse_refusal,
+        h2,
         peer::Peer,
         refusal::RefusalReason,
         request_body::RequestBody,
@@ -12,7 +12,7 @@ use crate::{
         timeouts::{
             ConnState, ConnTimeouts, ConnectionGuard, InFlight, StreamParts, TimeoutStream,
         },
-        validate,
+        unparsed, validate,
     },
     net::{
         socket::{Socket, Transport},
@@ -115,7 +115,7 @@ pub(crate) async fn drive<S, F>(
             ended = connection.as_mut() => break ended,
             // When polled again, the connection checks its deadline.
             _ = state.notified() => refused |= record_refusal(context, client, &state),
-            () = state.stopped(context), if !shutting_down => {
+            () = state.stopped(&context.tasks, &context.sessions), if !shutting_down => {
                 shutting_down = true;
                 state.end().hasten();
                 connection.as_mut().graceful_shutdown();
@@ -125,7 +125,13 @@ pub(crate) async fn drive<S, F>(
     refused |= record_refusal(context, client, &state);
     // hyper refuses the preface of HTTP/2 without a response.
     if !refused && ended.as_ref().is_err_and(hyper::Error::is_parse) {
-        parse_refusal::record(context, client, "1.1", 400, RefusalReason::Malformed);
+        unparsed::record(
+            (&context.metrics, &context.access),
+            client,
+            "1.1",
+            400,
+            RefusalReason::Malformed,
+        );
     }
     log_end(client, ended);
     if let Some(upgrade) = state.end().take_upgrade()
@@ -160,8 +166,14 @@ fn record_refusal(context: &Context, client: IpAddr, state: &ConnState) -> bool 
     let Some(status) = state.end().take_refusal() else {
         return false;
     };
-    let reason = parse_refusal::reason(status);
-    parse_refusal::record(context, client, "1.1", status, reason);
+    let reason = unparsed::reason(status);
+    unparsed::record(
+        (&context.metrics, &context.access),
+        client,
+        "1.1",
+        status,
+        reason,
+    );
     true
 }
 

@@ -11,15 +11,16 @@ use crate::{
     config,
     http::{
         conn_end::ConnEnd,
-        context::Context,
         parse_refusal::ParseRefusal,
         progress::{ProgressLimits, ProgressMeter},
     },
+    lifecycle::tasks::Tasks,
     net::{
         linger::{LingeringClose, STOPPING_LINGER},
         socket::{Socket, Transport},
         tls_stream::ServerStream,
     },
+    registry::SessionRegistry,
 };
 use std::{
     any::Any,
@@ -224,8 +225,8 @@ impl ConnState {
 
     /// Completes when the connection must accept no further requests: on shutdown, but not while a request head is
     /// awaited. After a takeover, a client that has just connected still receives its first response from this process.
-    pub(crate) async fn stopped(&self, context: &Context) {
-        context.tasks.stopping().await;
+    pub(crate) async fn stopped(&self, tasks: &Tasks, sessions: &SessionRegistry) {
+        tasks.stopping().await;
         // Evaluated again whenever the connection has been polled.
         let answered = poll_fn(|_| match self.is_awaited() {
             true => Poll::Pending,
@@ -233,7 +234,7 @@ impl ConnState {
         });
         tokio::select! {
             () = answered => {}
-            () = context.sessions.closing() => {}
+            () = sessions.closing() => {}
         }
     }
 

@@ -58,7 +58,7 @@ impl ValidatedRequest<'_> {
     }
 }
 
-/// Refuses a head of more than `max` bytes or [`MAX_HEADERS`] fields. The size is that of the fields as they are parsed:
+/// Refuses a head of more than `max` bytes or [`MAX_HEADERS`] fields. The size is that of the parsed fields:
 /// in HTTP/2 without compression (RFC 9113 §10.5.1).
 pub(crate) fn check_head_size(request: &Parts, max: u64) -> Result<(), Refusal> {
     let too_large = |why, text| {

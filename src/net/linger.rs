@@ -1,5 +1,5 @@
-//! The lingering close (RFC 9112 §9.6). A close with unread input sends a reset, which destroys a response that the peer
-//! has not read yet. So a connection whose peer may still be sending is closed in one direction only, and what arrives
+//! The lingering close (RFC 9112 §9.6). A close with unread input sends a reset, which destroys a response that the
+//! peer has not read yet. So a connection whose peer may still be sending is closed in one direction only, and what arrives
 //! is discarded until the peer closes the other one.
 
 use crate::net::socket::Transport;
@@ -115,7 +115,7 @@ pub(crate) const STOPPING_LINGER: Duration = Duration::from_secs(1);
 /// The time in which the peer must have closed the connection.
 const MAX_DURATION: Duration = Duration::from_secs(30);
 
-/// The time without a byte after which the peer is assumed to send no more.
+/// The time without a byte after which the peer is assumed to have ended.
 const MAX_IDLE: Duration = Duration::from_secs(5);
 
 /// Far more than most uploads, and at most a second of work for one core.

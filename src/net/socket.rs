@@ -41,8 +41,8 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Announces the last writes: they may be held back (TCP_CORK) until the FIN that follows and share its packet.
     fn cork(&self) {}
 
-    /// Reads and discards bytes of the socket, below TLS. Returns 0 at the end of the stream. Only after a shutdown: what
-    /// follows is lost.
+    /// Reads and discards bytes of the socket, below TLS. Returns 0 at the end of the stream. Only after a shutdown:
+    /// what follows is lost.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         discard(self, cx)
     }

@@ -53,8 +53,8 @@ impl Server {
         });
     }
 
-    /// Builds the configuration whose change would close sessions once more: it is applied if it is still the same. While
-    /// a program writes one of its files, it waits longer.
+    /// Builds the configuration whose change would close sessions once more: it is applied if it is still the same.
+    /// While a program writes one of its files, it waits longer.
     pub(crate) fn reload_deferred(&mut self, watch: &ConfigWatch) {
         if let Some(deferred) = self.deferred.as_mut().filter(|_| watch.is_being_written()) {
             return deferred.postpone();

@@ -1,5 +1,5 @@
 //! Requests that hyper, h2 or rustls refuse before Lockgate sees them: each has a line in the access log or the log, a
-//! metric, and a response that says what is wrong.
+//! metric, and a response that names the fault.
 
 use crate::harness::{
     Backend, EndKind, H2, Lockgate, RawH2, eventually, observe,

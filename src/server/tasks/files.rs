@@ -58,8 +58,8 @@ pub(crate) struct ConfigWatch {
 // === impl ConfigWatch ===
 
 impl ConfigWatch {
-    /// Spawns a task that reports changes of these files. A separate task, because the `select!` of the receiver cancels
-    /// its wait often.
+    /// Spawns a task that reports changes of these files. A separate task, because the `select!` of the receiver
+    /// cancels its wait often.
     pub(crate) fn start(files: Vec<WatchedPath>, tasks: &Tasks) -> ConfigWatch {
         let (sender, events) = mpsc::channel(1);
         let open_files = Arc::new(OnceLock::new());

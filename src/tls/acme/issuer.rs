@@ -9,9 +9,9 @@ use tokio::time::timeout;
 use tracing::debug;
 
 /// Orders the certificate and returns the key and the chain in PEM. Uses `rustls-acme`, except for DNS-01, for bound
-/// accounts, after a rejected nonce, if the C library does not find the CA, and if an address of the CA does not answer:
-/// these need `instant-acme`. It repeats only the rejected request, whereas `rustls-acme` restarts the order, and it
-/// resolves names and connects as all of Lockgate does.
+/// accounts, after a rejected nonce, if the C library does not find the CA, and if an address of the CA does not
+/// answer: these need `instant-acme`. It repeats only the rejected request, whereas `rustls-acme` restarts the order,
+/// and it resolves names and connects as all of Lockgate does.
 pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let limit = match request.challenge {
         Challenge::Dns01 => DNS_ORDER_TIMEOUT,
