@@ -1,6 +1,6 @@
 //! The lingering close (RFC 9112 §9.6). A close with unread input sends a reset, which destroys a response that the
-//! peer has not read yet. So a connection whose peer may still be sending is closed in one direction only, and what arrives
-//! is discarded until the peer closes the other one.
+//! peer has not read yet. So a connection whose peer may still be sending is closed in one direction only, and what
+//! arrives is discarded until the peer closes the other one.
 
 use crate::net::socket::Transport;
 use std::{

@@ -135,10 +135,9 @@ async fn head_above_the_limit_gets_431_that_names_the_key_over_both_versions() {
         long.headers_mut().insert("x-a", value);
         assert_eq!(client.send(long).await.status(), 431, "{length}");
     }
-    for path in ["/long-2", ""] {
-        let matches = |record: &serde_json::Value| record["http"] == "2" && record["path"] == path;
-        assert_eq!(lockgate.record(matches).await["why"], "head-size");
-    }
+    // The second is above the limit of h2, which answers it without a trace.
+    let matches = |record: &serde_json::Value| record["http"] == "2" && record["path"] == "/long-2";
+    assert_eq!(lockgate.record(matches).await["why"], "head-size");
 }
 
 #[tokio::test]

@@ -163,7 +163,7 @@ async def autobahn_client(url, ca, seconds):
     async with peers.Autobahn(url, context(ca)) as peer:
         await peer.send("first")
         assert await peer.receive() == "first"
-        await idle(seconds, peer.end)
+        await idle(seconds, asyncio.shield(peer.end))
         await peer.send("last")
         assert await peer.receive() == "last"
 
@@ -171,7 +171,7 @@ async def autobahn_client(url, ca, seconds):
 def simple_websocket_client(url, ca, seconds):
     import simple_websocket
 
-    connection = simple_websocket.Client(url, ssl_context=context(ca))
+    connection = simple_websocket.Client(f"{url}/", ssl_context=context(ca))
     connection.send("first")
     assert connection.receive(EXCHANGE_TIMEOUT) == "first"
     message = connection.receive(seconds)
@@ -206,7 +206,7 @@ def paho_client(url, ca, seconds):
     received = queue.Queue()
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, transport="websockets", reconnect_on_failure=False)
     client.tls_set_context(context(ca))
-    client.on_connect = lambda client, *_: client.subscribe("echo")
+    client.on_connect = lambda client, *_: client.subscribe("paho")
     client.on_subscribe = lambda *_: received.put("subscribed")
     client.on_message = lambda client, userdata, message: received.put(message.payload.decode())
     client.on_disconnect = lambda client, userdata, flags, code, properties: received.put(f"disconnected: {code}")
@@ -215,13 +215,13 @@ def paho_client(url, ca, seconds):
     client.connect(target.hostname, target.port, keepalive=600)
     client.loop_start()
     assert received.get(timeout=EXCHANGE_TIMEOUT) == "subscribed"
-    client.publish("echo", "first")
+    client.publish("paho", "first")
     assert received.get(timeout=EXCHANGE_TIMEOUT) == "first"
     try:
         raise AssertionError(f"{received.get(timeout=seconds)!r} while idle")
     except queue.Empty:
         pass
-    client.publish("echo", "last")
+    client.publish("paho", "last")
     assert received.get(timeout=EXCHANGE_TIMEOUT) == "last"
     client.disconnect()
     client.loop_stop()
