@@ -4,7 +4,7 @@
 //! eject the backend.
 
 use crate::net::{random::random_bytes, subnet::PackedSubnet};
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 use std::{
     array,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -156,8 +156,9 @@ impl ClientActivity {
 
 impl CoarseInstant {
     pub(crate) fn now() -> Self {
-        let now = clock_gettime(ClockId::MonotonicCoarse);
-        let millis = now.tv_sec * 1000 + now.tv_nsec / 1_000_000;
+        // Linux has this clock since 2.6.32.
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE);
+        let millis = now.map_or(0, |now| now.tv_sec() * 1000 + now.tv_nsec() / 1_000_000);
         CoarseInstant(u64::try_from(millis).unwrap_or_default() + 1)
     }
 }

@@ -36,11 +36,14 @@ judge() {
     [ -z "$bounded" ] || [ -z "$over" ] || fail "$1: ${over#, }"
 }
 
-# Prints the instructions of `binary` with these arguments: all of them, or those in the function `counted`.
+# Prints the instructions of `binary` with these arguments: all of them, or those in the function `counted`. Prints no
+# number if the program fails, so that the calculation fails too.
 counted=""
 count() {
     local only=()
     [ -z "$counted" ] || only=(--collect-atstart=no "--toggle-collect=$counted")
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "${only[@]}" "$binary" "$@" 2>&1 |
-        sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
+    local output
+    output=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "${only[@]}" "$binary" "$@" 2>&1) ||
+        fail "$binary $* failed: $output"
+    sed -n 's/.*Collected : \([0-9]*\).*/\1/p' <<<"$output"
 }
