@@ -5,9 +5,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/bench/callgrind.sh
-# The cost of least-sessions among 10 backends in the profile of the tests, plus a tenth. Some 400 of it are the share of one
+# The cost of least-sessions among 10 backends in the profile of the tests, plus a tenth. Some 250 of it are the share of one
 # client in the handshakes of each backend, which was added on 2026-11-30.
-BOUND=1720
+BOUND=1550
 
 one() {
     echo $((($(count "$1" "$2" 11000) - $(count "$1" "$2" 1000)) / 10000))
