@@ -4,6 +4,7 @@
 //! sessions and requests.
 
 use crate::{
+    gateway::Gateway,
     net::{descriptors::DescriptorBudget, memory::MemoryMonitor, subnet::SubnetKey},
     observe::metrics::{Metrics, RequestGauge},
 };
@@ -78,6 +79,19 @@ pub(crate) struct ClientPermit {
     _gauge: Option<RequestGauge>,
 }
 
+// === impl ClientLimits ===
+
+impl ClientLimits {
+    /// Returns the limits of `address` in this configuration, with `max` for the use.
+    pub(crate) fn new(gateway: &Gateway, address: IpAddr, max: u32) -> Self {
+        ClientLimits {
+            max,
+            memory: gateway.limits.memory.0,
+            is_trusted: gateway.trusts(address),
+        }
+    }
+}
+
 // === impl ClientTable ===
 
 impl ClientTable {
@@ -117,13 +131,11 @@ impl ClientTable {
         if is_limited && held.total() > self.descriptors.max() / SHARE_DIVISOR {
             return Err(ClientLimit::Descriptors);
         }
-        let (is_above_share, is_above_max) = (
-            held.max_bytes() > memory / SHARE_DIVISOR,
-            held.max_bytes_of(ClientUse::Request) > memory / 4 * 3,
-        );
-        if is_memory_limited && is_above_share
-            || has_memory_limit && used_for == ClientUse::Request && is_above_max
-        {
+        let is_above_share = is_memory_limited && held.max_bytes() > memory / SHARE_DIVISOR;
+        let is_above_max = has_memory_limit
+            && used_for == ClientUse::Request
+            && held.max_bytes_of(ClientUse::Request) > memory / 4 * 3;
+        if is_above_share || is_above_max {
             return Err(ClientLimit::Memory);
         }
         shard.entry(client).or_default().0[used_for as usize] += 1;

@@ -4,6 +4,7 @@
 //! compared, without the grammar of challenges: a wrong match costs a connection that could have been shared, a missed
 //! one would show one client's data to another.
 
+use crate::proto::handshake;
 use ::http::{HeaderMap, HeaderName, header};
 
 /// Returns whether a request has credentials that apply to its connection.
@@ -16,13 +17,14 @@ pub(crate) fn has_credentials(headers: &HeaderMap) -> bool {
 pub(crate) fn is_required_by(headers: &HeaderMap) -> bool {
     names_scheme(headers, &header::WWW_AUTHENTICATE)
         || names_scheme(headers, &header::PROXY_AUTHENTICATE)
-        || has_word(headers, &PERSISTENT_AUTH, "true")
-        || has_word(headers, &PROXY_SUPPORT, "session-based-authentication")
+        || handshake::has_token(headers, &PERSISTENT_AUTH, "true")
+        || handshake::has_token(headers, &PROXY_SUPPORT, "session-based-authentication")
 }
 
-/// Returns whether an element of a field begins with the name of a scheme, in any case, also in a repeated field.
+/// Returns whether an element of a field begins with the name of a scheme, in any case, also in a repeated field and
+/// inside quotes.
 fn names_scheme(headers: &HeaderMap, name: &HeaderName) -> bool {
-    elements(headers, name).any(|element| {
+    handshake::tokens(headers, name).any(|element| {
         let end = element
             .iter()
             .position(|byte| !byte.is_ascii_alphanumeric());
@@ -33,22 +35,6 @@ fn names_scheme(headers: &HeaderMap, name: &HeaderName) -> bool {
                 .any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
         })
     })
-}
-
-fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    elements(headers, name).any(|element| element.eq_ignore_ascii_case(word.as_bytes()))
-}
-
-/// Returns the elements of a list, also of those inside quotes.
-fn elements<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    headers
-        .get_all(name)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
 }
 
 /// The registered and the known private names; Windows also sends `Nego2`.

@@ -93,11 +93,7 @@ fn client_permit(
             "too many concurrent requests from this address, try again later",
         )
     };
-    let limits = ClientLimits {
-        max,
-        memory: limits.memory.0,
-        is_trusted: rc.gateway.trusts(rc.client),
-    };
+    let limits = ClientLimits::new(rc.gateway, rc.client, max);
     let permit = context.clients.acquire(rc.client, used_for, limits);
     permit.map_err(|limit| match limit {
         ClientLimit::PerIp => Refusal::unavailable(reason, text),

@@ -230,11 +230,7 @@ impl ConnectionHandler {
         gateway: &Gateway,
         address: IpAddr,
     ) -> Result<ClientPermit, AcceptError> {
-        let limits = ClientLimits {
-            max: gateway.limits.connections_per_ip,
-            memory: gateway.limits.memory.0,
-            is_trusted: gateway.trusts(address),
-        };
+        let limits = ClientLimits::new(gateway, address, gateway.limits.connections_per_ip);
         let permit = self.limiter.per_ip_permit(address, limits);
         permit.map_err(|limit| match limit {
             ClientLimit::PerIp => AcceptError::PerIpLimit,

@@ -1,10 +1,11 @@
 //! The memory of the process: how much it may use, and how much it uses.
 
+use crate::net::coarse_clock::CoarseInstant;
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Knows the memory that the process may use, and whether most of it is used.
@@ -12,9 +13,8 @@ use std::{
 pub(crate) struct MemoryMonitor {
     /// The limit of the control group or the memory of the machine, in bytes; 0: unknown.
     available: u64,
-    started: Instant,
-    /// Milliseconds from `started` to the last measurement, plus 1; 0: there was none.
-    measured_ms: AtomicU64,
+    /// The [`CoarseInstant`] of the last measurement; 0: there was none.
+    measured_at: AtomicU64,
     /// Whether the last measurement found that most of the memory is used.
     is_scarce: AtomicBool,
 }
@@ -33,8 +33,7 @@ impl MemoryMonitor {
     pub(crate) fn new(available: u64) -> Self {
         MemoryMonitor {
             available,
-            started: Instant::now(),
-            measured_ms: AtomicU64::new(0),
+            measured_at: AtomicU64::new(0),
             is_scarce: AtomicBool::new(false),
         }
     }
@@ -53,16 +52,13 @@ impl MemoryMonitor {
         if max == 0 {
             return false;
         }
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
-        let measured_ms = self.measured_ms.load(Ordering::Relaxed);
-        let is_due = measured_ms == 0 || now_ms.saturating_sub(measured_ms) >= INTERVAL_MS;
-        let claim = |_| {
-            let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-            let measured = &self.measured_ms;
-            measured.compare_exchange(measured_ms, now_ms, set, fetch)
-        };
+        let now = CoarseInstant::now();
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let measured_at = self.measured_at.load(fetch);
+        let is_due = measured_at == 0 || now.since(CoarseInstant(measured_at)) >= INTERVAL;
         // Of several threads, one measures.
-        if is_due && claim(()).is_ok() {
+        let claim = |at| self.measured_at.compare_exchange(at, now.0, set, fetch);
+        if is_due && claim(measured_at).is_ok() {
             let used = used_bytes().unwrap_or(0);
             let is_scarce = used >= max / 4 * 3;
             self.is_scarce.store(is_scarce, Ordering::Relaxed);
@@ -130,7 +126,7 @@ fn files_up_to(root: &Path, path: &str, file: &str) -> Vec<PathBuf> {
 /// What the kernel reports for a group of version 1 without a limit, and more than any machine has.
 const NO_LIMIT: u64 = 1 << 62;
 
-const INTERVAL_MS: u64 = Duration::from_millis(100).as_millis() as u64;
+const INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,15 @@
 //! client, and `web_client` sends HTTPS requests of Lockgate's own. `pem` is the only loader of certificates, keys and
 //! root stores, and `crypto` has the provider of rustls. `linger` closes a connection whose peer may still be sending,
 //! and `early_response` reads a response that a server sent before it closed. `random` draws random numbers.
-//! `descriptors` counts file descriptors, and `memory` knows how much memory is left.
+//! `descriptors` counts file descriptors, `memory` knows how much memory is left, and
+//! `coarse_clock` reads the kernel's coarse clock.
 //!
 //! Nothing here knows a configuration, an HTTP route, a frame or a session. Functions take plain values (addresses,
 //! paths, names) and return errors; the caller converts its configuration into these values, and an error into a
 //! diagnostic, a log line or a response. Handshakes with clients, including their certificates, belong to `tls`, and
 //! the choice of a backend to `upstream`.
 
+pub(crate) mod coarse_clock;
 pub(crate) mod crypto;
 pub(crate) mod descriptors;
 pub(crate) mod dial;

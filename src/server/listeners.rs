@@ -330,53 +330,44 @@ impl BoundListener {
         if std::mem::replace(&mut self.started, true) {
             return;
         }
-        let socket = self.socket.clone();
-        let limiter = handler.limiter.clone();
-        let (handler, metrics, closed) = (handler.clone(), metrics.clone(), self.closed.clone());
-        let connection_tasks = tasks.clone();
         match self.protocol {
             Protocol::Https => {
-                let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
-                    handler.clone().serve_tls(tcp, from, permit)
-                };
-                tasks.spawn(accept::accept(
-                    socket,
-                    limiter,
-                    metrics,
-                    connection_tasks,
-                    closed,
-                    serve,
-                ));
+                self.spawn_accept(handler, metrics, tasks, ConnectionHandler::serve_tls);
             }
             Protocol::Cleartext => {
-                let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
-                    handler.clone().serve_cleartext(tcp, from, permit)
-                };
-                tasks.spawn(accept::accept(
-                    socket,
-                    limiter,
-                    metrics,
-                    connection_tasks,
-                    closed,
-                    serve,
-                ));
+                self.spawn_accept(handler, metrics, tasks, ConnectionHandler::serve_cleartext);
             }
             Protocol::Http => {
                 let https_port = https_port.clone();
-                let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
-                    let https_port = https_port.load(Ordering::Relaxed);
-                    handler.clone().serve_plain(tcp, from, permit, https_port)
+                let serve = move |handler: Arc<ConnectionHandler>, tcp, from, permit| {
+                    handler.serve_plain(tcp, from, permit, https_port.load(Ordering::Relaxed))
                 };
-                tasks.spawn(accept::accept(
-                    socket,
-                    limiter,
-                    metrics,
-                    connection_tasks,
-                    closed,
-                    serve,
-                ));
+                self.spawn_accept(handler, metrics, tasks, serve);
             }
         }
+    }
+
+    /// Accepts connections in a task; `serve` serves one.
+    fn spawn_accept<F>(
+        &self,
+        handler: &Arc<ConnectionHandler>,
+        metrics: &Arc<Metrics>,
+        tasks: &Tasks,
+        serve: impl Fn(Arc<ConnectionHandler>, TcpStream, SocketAddr, ConnectionPermit) -> F
+        + Send
+        + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let connections = handler.clone();
+        tasks.spawn(accept::accept(
+            self.socket.clone(),
+            handler.limiter.clone(),
+            metrics.clone(),
+            tasks.clone(),
+            self.closed.clone(),
+            move |tcp, from, permit| serve(connections.clone(), tcp, from, permit),
+        ));
     }
 
     /// Stops accepting; accepted connections continue.

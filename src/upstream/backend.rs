@@ -3,9 +3,9 @@
 
 use crate::{
     config::BackendAddress,
-    net::subnet::PackedSubnet,
+    net::{coarse_clock::CoarseInstant, subnet::PackedSubnet},
     upstream::{
-        clients::{BackendClients, CoarseInstant},
+        clients::BackendClients,
         health::{BackendHealth, state::Condition},
         queue::subscribers::Subscribers,
     },

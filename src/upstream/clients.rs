@@ -3,8 +3,7 @@
 //! Both decide what one client may cause: how many of `admission.handshakes` it holds, and whether its failures alone
 //! eject the backend.
 
-use crate::net::{random::random_bytes, subnet::PackedSubnet};
-use nix::time::{ClockId, clock_gettime};
+use crate::net::{coarse_clock::CoarseInstant, random::random_bytes, subnet::PackedSubnet};
 use std::{
     array,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -38,11 +37,6 @@ struct ClientActivity {
     /// The time of the last lease of any client but `last`; 0: there was none.
     other_at: AtomicU64,
 }
-
-/// A time of the kernel's coarse monotonic clock, in milliseconds plus 1. It is read with fewer instructions than
-/// `Instant` and is up to 10 ms late.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct CoarseInstant(u64);
 
 // === impl BackendClients ===
 
@@ -148,18 +142,7 @@ impl ClientActivity {
             last if last != client.bits() => self.last_at.load(Ordering::Relaxed),
             _ => self.other_at.load(Ordering::Relaxed),
         };
-        other_at != 0 && u128::from(now.0.saturating_sub(other_at)) <= window.as_millis()
-    }
-}
-
-// === impl CoarseInstant ===
-
-impl CoarseInstant {
-    pub(crate) fn now() -> Self {
-        // Linux has this clock since 2.6.32.
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE);
-        let millis = now.map_or(0, |now| now.tv_sec() * 1000 + now.tv_nsec() / 1_000_000);
-        CoarseInstant(u64::try_from(millis).unwrap_or_default() + 1)
+        other_at != 0 && now.since(CoarseInstant(other_at)) <= window
     }
 }
 

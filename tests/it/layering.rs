@@ -49,7 +49,7 @@ const FENCES: [(&str, &[&str]); 16] = [
     ("lookup_host", &["net/web_client.rs"]),
     ("flate2", &["proto/deflate", "splice/tap"]),
     ("listenfd", &["lifecycle/inherited.rs"]),
-    ("nix", &["net/dial.rs", "upstream/clients.rs"]),
+    ("nix", &["net/dial.rs", "net/coarse_clock.rs"]),
     ("sd_notify", &["lifecycle/systemd.rs"]),
     ("tokio::spawn", &["lifecycle/"]),
     ("arc_swap", &["gateway/", "tls/certs", "upstream/pool.rs"]),
