@@ -6,6 +6,9 @@ use std::time::Duration;
 /// The maximum socket buffers (`tcp_wmem`, `tcp_rmem`: 4 and 6 MiB) of both legs, and a reserve.
 const MAX_BUFFERED: usize = 24 << 20;
 
+/// Bytes that one call sends or receives.
+const PART: usize = 1 << 20;
+
 #[tokio::test]
 async fn client_that_does_not_read_stops_the_backend() {
     let backend = Backend::listen().await;
@@ -35,6 +38,17 @@ async fn check_sender_stops(mut sender: Wire, mut reader: Wire) {
         sent < MAX_BUFFERED,
         "{sent} bytes were sent and the peer does not read"
     );
-    let (_, received) = tokio::join!(sender.send(&bytes[sent..]), reader.exactly(bytes.len()));
-    assert!(received == bytes, "every byte arrives, as it was sent");
+    // Each part has its own deadline, so that a slow machine is no failure.
+    let send = async {
+        for part in bytes[sent..].chunks(PART) {
+            sender.send(part).await;
+        }
+    };
+    let receive = async {
+        for part in bytes.chunks(PART) {
+            let received = reader.exactly(part.len()).await;
+            assert!(received == part, "every byte arrives, as it was sent");
+        }
+    };
+    tokio::join!(send, receive);
 }

@@ -7,6 +7,9 @@ use tokio::{
     task::JoinHandle,
 };
 
+/// Connections that wait for [`Answering`] to accept them.
+const BACKLOG: u16 = 1024;
+
 /// A listening socket whose accept queue is full: the kernel ignores every SYN.
 pub(crate) struct Dropping {
     pub(crate) address: SocketAddr,
@@ -40,6 +43,8 @@ impl Dropping {
 
     /// Accepts and answers connections from now on.
     pub(crate) fn answer(self) -> Answering {
+        // With a queue of one, a connection that arrives before the last one was accepted would be ignored too.
+        rustix::net::listen(&self.listener, BACKLOG.into()).expect("it listens already");
         Answering::on(self.listener)
     }
 }
@@ -52,7 +57,7 @@ impl Answering {
     }
 
     pub(crate) fn at(address: SocketAddr) -> Answering {
-        Answering::on(bind(address).listen(1024).expect("it listens"))
+        Answering::on(bind(address).listen(BACKLOG.into()).expect("it listens"))
     }
 
     fn on(listener: TcpListener) -> Answering {
