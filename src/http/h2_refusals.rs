@@ -1,5 +1,5 @@
 //! What h2 refuses without calling the service: it answers a malformed request with RST_STREAM, a header list above its
-//! limit with a 431 and RST_STREAM, and an error of the connection with GOAWAY. hyper reports none of them, so they are
+//! limit with a bare 431, and an error of the connection with GOAWAY. hyper reports none of them, so they are
 //! found in the frames that h2 writes.
 
 use crate::http::refusal::RefusalReason;
@@ -7,13 +7,15 @@ use crate::http::refusal::RefusalReason;
 /// Finds refusals in the frames of a server, which may be split at any byte.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalScanner {
-    /// The frame header (RFC 9113 §4.1), and the first bytes of the payload of RST_STREAM and GOAWAY.
+    /// The frame header (RFC 9113 §4.1), and the first bytes of the payload of HEADERS, RST_STREAM and GOAWAY.
     kept: [u8; KEPT_LEN],
     kept_len: usize,
     /// The bytes of the payload that are skipped.
     skip: usize,
-    /// The stream of the last frame, if that was a complete response without a body.
-    ended: Option<u32>,
+    /// The stream of the last frame, if that was the 431 of h2.
+    too_large: Option<u32>,
+    /// Set once `:status: 431` was sent as a literal: h2 may then refer to it by an index.
+    is_431_indexed: bool,
     found: FoundRefusals,
 }
 
@@ -45,7 +47,7 @@ impl RefusalScanner {
             self.kept_len += taken;
             bytes = rest;
             if self.kept_len == self.kept_max() {
-                self.end_of_header();
+                self.inspect();
             }
         }
     }
@@ -61,7 +63,7 @@ impl RefusalScanner {
         if self.kept_len < HEADER_LEN {
             return HEADER_LEN;
         }
-        HEADER_LEN + self.payload_len().min(self.code_end())
+        HEADER_LEN + self.payload_len().min(self.kept_of_payload())
     }
 
     fn payload_len(&self) -> usize {
@@ -69,33 +71,48 @@ impl RefusalScanner {
         usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)
     }
 
-    /// Returns the end of the error code in the payload; 0 if the frame has none.
-    fn code_end(&self) -> usize {
+    /// Returns how many bytes of the payload of a frame of this type are kept, at most.
+    fn kept_of_payload(&self) -> usize {
         match self.kept[3] {
             RST_STREAM => 4,
-            GOAWAY => 8,
+            GOAWAY | HEADERS => 8,
             _ => 0,
         }
     }
 
-    fn end_of_header(&mut self) {
+    fn inspect(&mut self) {
         let [_, _, _, kind, flags, a, b, c, d, ..] = self.kept;
         let stream = u32::from_be_bytes([a, b, c, d]) & MAX_STREAM_ID;
-        let code_end = HEADER_LEN + self.code_end();
-        let code = match self.kept[..self.kept_len] {
-            [.., a, b, c, d] if self.kept_len == code_end => u32::from_be_bytes([a, b, c, d]),
+        let payload = &self.kept[HEADER_LEN..self.kept_len];
+        let code = match payload {
+            [.., a, b, c, d] if payload.len() == self.kept_of_payload() => {
+                u32::from_be_bytes([*a, *b, *c, *d])
+            }
             _ => NO_ERROR,
         };
+        let mut too_large = None;
         match (kind, code) {
             (RST_STREAM, REFUSED_STREAM) => self.found.excess += 1,
-            (RST_STREAM, PROTOCOL_ERROR) if self.ended == Some(stream) => self.found.too_large += 1,
+            // h2 resets the stream after its 431.
+            (RST_STREAM, PROTOCOL_ERROR) if self.too_large == Some(stream) => {}
             (RST_STREAM, code) if STREAM_ERRORS.contains(&code) => self.found.malformed += 1,
             (GOAWAY, NO_ERROR) => {}
             (GOAWAY, _) => self.found.connection += 1,
+            (HEADERS, _) => {
+                let block = without_size_update(payload);
+                // A response of the service has further fields.
+                let is_whole = flags & END_STREAM != 0 && payload.len() == self.payload_len();
+                let is_literal = LITERAL_431.contains(&block);
+                let is_indexed = self.is_431_indexed && matches!(block, [DYNAMIC_INDEX..=0xFE]);
+                if is_whole && (is_literal || is_indexed) {
+                    self.found.too_large += 1;
+                    too_large = Some(stream);
+                }
+                self.is_431_indexed |= LITERAL_431.iter().any(|it| block.starts_with(it));
+            }
             _ => {}
         }
-        let is_response = kind == HEADERS && flags & END_STREAM != 0;
-        self.ended = is_response.then_some(stream);
+        self.too_large = too_large;
         self.skip = self.payload_len() + HEADER_LEN - self.kept_len;
         self.kept_len = 0;
     }
@@ -117,6 +134,18 @@ impl FoundRefusals {
     }
 }
 
+/// Returns a header block without a leading dynamic table size update (RFC 7541 §6.3).
+fn without_size_update(block: &[u8]) -> &[u8] {
+    match block {
+        [0x3F, rest @ ..] => {
+            let end = rest.iter().position(|byte| byte & 0x80 == 0);
+            end.map_or(&[], |end| &rest[end + 1..])
+        }
+        [0x20..0x3F, rest @ ..] => rest,
+        _ => block,
+    }
+}
+
 const HEADER_LEN: usize = 9;
 
 /// A frame header, and a payload of GOAWAY up to its error code (RFC 9113 §6.8).
@@ -130,6 +159,16 @@ const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 
 const END_STREAM: u8 = 1;
+
+/// `:status: 431` alone, which is the head of the response of h2, with indexing and without (RFC 7541 §6.2).
+const LITERAL_431: [&[u8]; 3] = [
+    b"\x48\x83\x69\x90\xFF",
+    b"\x48\x03431",
+    b"\x08\x83\x69\x90\xFF",
+];
+
+/// The first index of the dynamic table (RFC 7541 §2.3.3).
+const DYNAMIC_INDEX: u8 = 0x80 | 62;
 
 /// Error codes (RFC 9113 §7).
 const NO_ERROR: u32 = 0;
@@ -178,8 +217,11 @@ mod tests {
             rst(1, NO_ERROR),
             rst(3, PROTOCOL_ERROR),
             frame(0, 0, 5, &[RST_STREAM; 40]),
-            frame(HEADERS, END_STREAM, 7, b"431"),
+            frame(HEADERS, END_STREAM, 7, b"\x3F\xE1\x1F\x48\x83\x69\x90\xFF"),
             rst(7, PROTOCOL_ERROR),
+            frame(HEADERS, END_STREAM, 13, b"\xBE"),
+            // A response of the service.
+            frame(HEADERS, END_STREAM, 15, b"\xBE\xBF"),
             rst(9, REFUSED_STREAM),
             rst(11, 8),
             goaway(NO_ERROR),
@@ -188,6 +230,7 @@ mod tests {
         let expected = [
             (400, "malformed"),
             (400, "h2-connection"),
+            (431, "head-size"),
             (431, "head-size"),
             (503, "streams-excess"),
         ];

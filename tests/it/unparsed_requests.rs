@@ -135,9 +135,30 @@ async fn head_above_the_limit_gets_431_that_names_the_key_over_both_versions() {
         long.headers_mut().insert("x-a", value);
         assert_eq!(client.send(long).await.status(), 431, "{length}");
     }
-    // The second is above the limit of h2, which answers it without a trace.
-    let matches = |record: &serde_json::Value| record["http"] == "2" && record["path"] == "/long-2";
-    assert_eq!(lockgate.record(matches).await["why"], "head-size");
+    // The second is above the limit of h2, which answers it itself: its path is unknown.
+    for path in ["/long-2", ""] {
+        let matches = |record: &serde_json::Value| record["http"] == "2" && record["path"] == path;
+        assert_eq!(lockgate.record(matches).await["why"], "head-size");
+    }
+}
+
+#[tokio::test]
+async fn each_head_above_the_limit_of_h2_is_recorded() {
+    let lockgate = Lockgate::to(Backend::echo().await).start().await;
+    let mut client: H2 = lockgate.h2().await;
+    // The first status is a literal in the response of h2, the others refer to it (RFC 7541 §2.3.3).
+    for _ in 0..3 {
+        let mut long = request("GET", "/");
+        let value = "x".repeat(40_000).parse().expect("a value");
+        long.headers_mut().insert("x-a", value);
+        assert_eq!(client.send(long).await.status(), 431);
+    }
+    eventually("three records", async || {
+        let records = lockgate.records();
+        let refused = records.iter().filter(|it| it["why"] == "head-size");
+        observe(refused.count(), |count| *count == 3)
+    })
+    .await;
 }
 
 #[tokio::test]
