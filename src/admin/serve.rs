@@ -65,7 +65,7 @@ pub(crate) async fn serve(
     serve_with(bound, admin, surface, tasks, DEFAULT_TIMEOUTS).await;
 }
 
-/// Does the same as [`serve`], with other timeouts.
+/// Accepts and serves connections as [`serve`] does, with these timeouts.
 pub(crate) async fn serve_with(
     bound: Arc<AdminListener>,
     admin: Arc<Admin>,

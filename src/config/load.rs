@@ -53,14 +53,14 @@ impl Config {
         Config::load_in(path, &|name| std::env::var(name).ok())
     }
 
-    /// Does the same as [`Config::load`], with `${NAME}` read from `environment`.
+    /// Reads a file as [`Config::load`] does, with `${NAME}` from `environment`.
     pub(crate) fn load_in(path: &Path, environment: EnvLookup<'_>) -> Result<Config, Diagnostics> {
         let mut loader = Loader::new(environment);
         loader.read(path, None);
         loader.finish().map(|(config, _)| config)
     }
 
-    /// Does the same as [`Config::load`], and also returns the warnings, which may be none.
+    /// Reads a file as [`Config::load`] does, and also returns the warnings, which may be none.
     pub(crate) fn load_with_warnings(path: &Path) -> Result<(Config, Diagnostics), Diagnostics> {
         let mut loader = Loader::new(&|name| std::env::var(name).ok());
         loader.read(path, None);

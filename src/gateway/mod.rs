@@ -31,6 +31,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// The settings and objects that connections and requests use, built from one [`Config`].
 #[derive(Debug)]
@@ -200,12 +201,12 @@ impl Gateway {
         }
     }
 
-    /// Applies the limits of its pools to queued requests, and those of its routes to live sessions, which use them
+    /// Starts the slow start of new backends, and applies the limits of its pools to queued requests, and those of its routes to live sessions, which use them
     /// from the next frame on.
     pub fn commit(&self) {
-        for pool in &self.pools {
-            pool.commit();
-        }
+        let now = Instant::now();
+        self.pools.iter().for_each(|it| it.start_new_backends(now));
+        self.pools.iter().for_each(|it| it.commit());
         for (_, route) in self.router.rules() {
             route.limits.send_if_modified(|limits| {
                 let has_changed = *limits != route.pending_limits;
@@ -259,12 +260,15 @@ impl Gateway {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let has = |names: Vec<(DnsName, _)>| names.iter().any(|(own, _)| own == name);
         let mut all = MembershipChange::default();
-        for pool in self.pools.iter().filter(|pool| has(pool.names())) {
+        let changing: Vec<_> = self.pools.iter().filter(|it| has(it.names())).collect();
+        for pool in &changing {
             let change = pool.apply_answer(name, answer, &mut backends);
             all.added.extend(change.added);
             all.removed.extend(change.removed);
             all.first |= change.first;
         }
+        // Afterwards, because a backend of several pools is new for each of them.
+        changing.iter().for_each(|pool| pool.commit());
         all
     }
 

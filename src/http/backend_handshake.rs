@@ -7,14 +7,15 @@ use crate::{
         context::Context,
         pooled::{MAX_BUF_LEN, MAX_HEADERS},
         refusal::{NoResponse, Refusal, RefusalReason},
+        request::AdmittedRequest,
         retry::FailureKind,
-        rewrite::{self, Outbound},
+        rewrite,
     },
     net::{dial::DialError, socket::BackendStream, subnet::SubnetKey},
     proto::handshake::{Bad101, Negotiated, Offer},
     upstream::lease::Lease,
 };
-use ::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
+use ::http::{HeaderMap, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
@@ -23,7 +24,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    task::{self, Poll},
+    task::{self, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -83,7 +84,18 @@ pub(crate) struct AbandonGuard<'a> {
 #[derive(Debug)]
 struct HeaderCaseWriter<S> {
     io: S,
-    head_written: bool,
+    head: HeadProgress,
+}
+
+/// How much of a head has been written.
+#[derive(Debug)]
+enum HeadProgress {
+    /// Nothing.
+    Pending,
+    /// The first bytes of the rewritten head, as many as the number.
+    Partial(Vec<u8>, usize),
+    /// All of it.
+    Written,
 }
 
 /// Sends the handshake in one write over a new connection, and verifies the response. The caller sets the deadline.
@@ -91,8 +103,7 @@ pub(crate) async fn backend_handshake(
     context: &Context,
     lease: &Lease,
     stream: BackendStream,
-    outbound: &Outbound,
-    extensions: &Extensions,
+    admitted: &AdmittedRequest<'_, '_>,
     offer: &Offer,
 ) -> Result<HandshakeOutcome, HandshakeError> {
     let (mut sender, connection) = http1::Builder::new()
@@ -105,9 +116,9 @@ pub(crate) async fn backend_handshake(
         .map_err(HandshakeError::Broken)?;
     let mut connection = Some(Box::pin(connection.with_upgrades()));
     let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = outbound.target.clone().into();
-    *request.headers_mut() = outbound.headers_for(lease);
-    *request.extensions_mut() = extensions.clone();
+    *request.uri_mut() = admitted.outbound.target.clone().into();
+    *request.headers_mut() = admitted.outbound.headers_for(lease);
+    *request.extensions_mut() = admitted.parts.extensions.clone();
     let mut response = drive(&mut connection, sender.send_request(request))
         .await
         .map_err(HandshakeError::Broken)?;
@@ -253,7 +264,7 @@ impl Drop for AbandonGuard<'_> {
         if let Some(lease) = self.lease
             && waited >= self.threshold
         {
-            lease.record_no_response(&HandshakeError::Abandoned(waited), self.client);
+            lease.record_handshake_failure(&HandshakeError::Abandoned(waited), self.client);
         }
     }
 }
@@ -264,7 +275,7 @@ impl<S> HeaderCaseWriter<S> {
     fn new(io: S) -> Self {
         HeaderCaseWriter {
             io,
-            head_written: false,
+            head: HeadProgress::Pending,
         }
     }
 
@@ -292,16 +303,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderCaseWriter<S> {
         cx: &mut task::Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.head_written {
-            return Pin::new(&mut self.io).poll_write(cx, buf);
+        let this = &mut *self;
+        if let HeadProgress::Pending = this.head {
+            let mut head = buf.to_vec();
+            canonicalise(&mut head);
+            this.head = HeadProgress::Partial(head, 0);
         }
-        let mut head = buf.to_vec();
-        canonicalise(&mut head);
-        let written = Pin::new(&mut self.io).poll_write(cx, &head);
-        if matches!(written, Poll::Ready(Ok(n)) if n == buf.len()) {
-            self.head_written = true;
+        let HeadProgress::Partial(head, sent) = &mut this.head else {
+            return Pin::new(&mut this.io).poll_write(cx, buf);
+        };
+        // hyper passes what is left of the same head again.
+        let rest = &head[*sent..];
+        let rest = &rest[..rest.len().min(buf.len())];
+        let written = ready!(Pin::new(&mut this.io).poll_write(cx, rest))?;
+        *sent += written;
+        if *sent == head.len() {
+            this.head = HeadProgress::Written;
         }
-        written
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
@@ -351,6 +370,7 @@ const CANONICAL: [&str; 14] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn managed_names_get_canonical_case_and_other_bytes_stay() {
@@ -358,5 +378,30 @@ mod tests {
         canonicalise(&mut head);
         let expected = b"GET /host: HTTP/1.1\r\nHost: A.test\r\nSec-WebSocket-Key: x-real-ip: y\r\nx-MINE: Host: z\r\n\r\n";
         assert_eq!(head, *expected);
+    }
+
+    #[tokio::test]
+    async fn head_that_is_sent_in_parts_has_canonical_case() {
+        let head =
+            "GET / HTTP/1.1\r\nx-a: y\r\nhost: host: z\r\nsec-websocket-key: x\r\n\r\nhost: 1";
+        let (near, mut far) = tokio::io::duplex(3);
+        let mut writer = HeaderCaseWriter::new(near);
+        let write = async {
+            let (head, after) = head.as_bytes().split_at(head.len() - 7);
+            writer.write_all(head).await.unwrap();
+            writer.write_all(after).await.unwrap();
+            drop(writer);
+        };
+        let mut received = String::new();
+        let (_, length) = tokio::join!(write, far.read_to_string(&mut received));
+        assert_eq!(length.unwrap(), head.len());
+        let expected = head
+            .replace("\r\nhost", "\r\nHost")
+            .replace("sec-websocket-key", "Sec-WebSocket-Key");
+        // What follows the head is the session's.
+        assert_eq!(
+            received,
+            expected.replace("\r\n\r\nHost: 1", "\r\n\r\nhost: 1")
+        );
     }
 }

@@ -4,9 +4,8 @@
 use crate::{
     gateway::{Gateway, route::Route},
     http::{
-        bound::BoundConnections,
         peer::Peer,
-        request::RequestContext,
+        request::{AdmittedRequest, RequestContext},
         rewrite::Outbound,
         service,
         validate::{self, ValidatedRequest},
@@ -80,17 +79,12 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, address: IpAddr) -> Ex
             .requires_client_auth(Some(&validated.authority.host))
     };
     let peer = Peer {
-        address,
-        port: 0,
-        local: ([0; 4], 0).into(),
-        is_cleartext: false,
         client_auth_requested: validate::validate(request).is_ok_and(requires_cert),
-        client_cert: None,
-        bound: BoundConnections::default(),
+        ..Peer::new((address, 0).into(), ([0; 4], 0).into())
     };
     let mut rc = RequestContext::new(gateway, None, peer, request);
     let outcome = service::admit(&mut rc, request)
-        .map(|(_, route, outbound)| would_forward(request, route, &outbound))
+        .map(|admitted| would_forward(&admitted))
         .map_err(|refusal| WouldRefuse {
             status: refusal.status.as_u16(),
             why: refusal.why.as_str(),
@@ -99,12 +93,13 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, address: IpAddr) -> Ex
     Explanation { routes, outcome }
 }
 
-fn would_forward(request: &Parts, route: &Route, outbound: &Outbound) -> WouldForward {
+fn would_forward(admitted: &AdmittedRequest<'_, '_>) -> WouldForward {
+    let (route, outbound) = (admitted.route, &admitted.outbound);
     WouldForward {
         route: route.name.to_string(),
         backends: route.pool.shown(),
         hosts: route.pool.hosts(),
-        line: format!("{} {} HTTP/1.1", request.method, outbound.target),
+        line: format!("{} {} HTTP/1.1", admitted.parts.method, outbound.target),
         headers: outbound
             .headers
             .iter()

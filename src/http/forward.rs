@@ -1,26 +1,24 @@
 //! Plain HTTP on a route: to the same backends, streamed both ways without buffering.
 
 use crate::{
-    gateway::route::Route,
     http::{
         body::{self, Body, BodyStatus, ReplayableBody},
         client::{ConnectionUse, HttpClient, RequestSender, SendError},
         context::Context,
         progress::ProgressLimits,
         refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
-        request::RequestContext,
+        request::{AdmittedRequest, RequestContext},
         request_body::RequestBody,
         retry::{Attempt, AttemptOutcome, AttemptTime, Attempts, FailureKind},
-        rewrite::{self, Outbound},
+        rewrite,
     },
-    proto::path::NormalPath,
     upstream::{
         balance_key::Affinity,
         connect::{BackendDialer, ConnectLimits},
         lease::Lease,
     },
 };
-use ::http::{Request, Response, StatusCode, request::Parts};
+use ::http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use std::{
     pin::pin,
@@ -32,9 +30,7 @@ use tokio::time::{Instant, error::Elapsed, timeout};
 /// A plain request to one backend.
 struct ForwardAttempt<'a> {
     client: &'a HttpClient,
-    route: &'a Route,
-    parts: &'a Parts,
-    outbound: &'a Outbound,
+    request: &'a AdmittedRequest<'a, 'a>,
     body: ReplayableBody,
     body_status: Arc<BodyStatus>,
     is_repeatable: bool,
@@ -52,14 +48,12 @@ struct ResponseTimeout(Duration);
 pub(crate) async fn forward(
     context: &Arc<Context>,
     rc: &mut RequestContext<'_>,
-    route: &Route,
-    parts: &Parts,
-    path: &NormalPath<'_>,
+    request: &AdmittedRequest<'_, '_>,
     body: RequestBody,
-    outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
-    let mut attempts = Attempts::new(&context.metrics, rc, route, parts, path);
-    let cookie_key = attempts.key;
+    let (parts, route) = (request.parts, request.route);
+    let cookie_key = request.balance_key(rc.client);
+    let mut attempts = Attempts::new(&context.metrics, rc, route, cookie_key);
     // The messages of an authentication handshake go to one backend.
     if attempts.key.bound().is_none()
         && let Some(id_hash) = rc.peer.bound.backend(route.pool.name(), rc.client)
@@ -73,9 +67,7 @@ pub(crate) async fn forward(
     let body_status = Arc::new(BodyStatus::default());
     let mut attempt = ForwardAttempt {
         client: &context.http_client,
-        route,
-        parts,
-        outbound: &outbound,
+        request,
         // RFC 9110 §9.2.2: only an idempotent request may be sent twice.
         is_repeatable: parts.method.is_idempotent() && body.is_end_stream(),
         body: ReplayableBody::new(body::request_body(
@@ -87,20 +79,20 @@ pub(crate) async fn forward(
         answer_idle,
     };
     let (lease, response, connection) = attempts.run(rc, lease, &mut attempt).await?;
-    lease.record_response();
+    lease.record_plain_response();
     let (mut response, incoming) = response.into_parts();
     rewrite::rewrite_response(&mut response, parts)?;
     rewrite::set_cookie(&route.pool, cookie_key, &lease, &mut response.headers);
-    let query = outbound.target.query();
+    let query = request.outbound.target.query();
     let sid_capture = route.pool.sid_capture(query, &lease, rc.client);
-    let request = attempt.body.canceller();
+    let canceller = attempt.body.canceller();
     let guards = (
         rc.in_flight.take(),
         rc.client_permit.take(),
         lease,
         connection,
     );
-    let body = body::response_body(incoming, answer_idle, Some(request), guards);
+    let body = body::response_body(incoming, answer_idle, Some(canceller), guards);
     Ok(Response::from_parts(
         response,
         rewrite::capture_sid(body, sid_capture),
@@ -119,7 +111,7 @@ impl Attempt for ForwardAttempt<'_> {
         time: AttemptTime,
     ) -> AttemptOutcome<Self::Response> {
         let response = {
-            let (timeout_after, now) = (self.route.handshake_timeout, Instant::now());
+            let (timeout_after, now) = (self.request.route.handshake_timeout, Instant::now());
             let limits = ConnectLimits::new(
                 lease.connect_timeout(),
                 now + timeout_after,
@@ -154,7 +146,7 @@ impl Attempt for ForwardAttempt<'_> {
             Err(_) => {
                 let error = ResponseTimeout(self.answer_idle);
                 let why = RefusalReason::AnswerIdle;
-                warn_backend_failure(self.route, &lease, &error, why, LOG_MESSAGE);
+                warn_backend_failure(self.request.route, &lease, &error, why, LOG_MESSAGE);
                 return AttemptOutcome::Final(Err(Refusal::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     RefusalReason::AnswerIdle,
@@ -170,7 +162,7 @@ impl Attempt for ForwardAttempt<'_> {
             return AttemptOutcome::Final(Err(Refusal::no_descriptor()));
         }
         let refusal = backend_refusal(&error);
-        warn_backend_failure(self.route, &lease, &error, refusal.why, LOG_MESSAGE);
+        warn_backend_failure(self.request.route, &lease, &error, refusal.why, LOG_MESSAGE);
         // The lease is released for other requests while this one selects another backend.
         let result = Err(refusal);
         match error.is_connect() {
@@ -196,11 +188,11 @@ impl ForwardAttempt<'_> {
         rc: &RequestContext<'_>,
     ) -> Result<Result<(Response<Incoming>, ConnectionUse), SendError>, Elapsed> {
         let mut request = Request::new(self.body.lend());
-        *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = self.outbound.target.clone().into();
-        *request.headers_mut() = self.outbound.headers_for(lease);
-        *request.extensions_mut() = self.parts.extensions.clone();
-        let pool = self.route.pool.name();
+        *request.method_mut() = self.request.parts.method.clone();
+        *request.uri_mut() = self.request.outbound.target.clone().into();
+        *request.headers_mut() = self.request.outbound.headers_for(lease);
+        *request.extensions_mut() = self.request.parts.extensions.clone();
+        let pool = self.request.route.pool.name();
         let sender = RequestSender {
             peer: &rc.peer,
             client: rc.client,

@@ -3,12 +3,13 @@
 use crate::{
     http::{
         body::Body,
+        conn_state::{ConnState, InFlight},
         context::Context,
         h2_refusals::{FoundRefusals, RefusalScanner},
         h2_response::{MeteredBody, ResponseProgress, StreamGuard},
         progress::ProgressLimits,
         request_body::{RequestBody, UnreadBody},
-        timeouts::{ClientStream, ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
+        timeouts::{ClientStream, ConnTimeouts, StreamParts, TimeoutStream},
         unparsed,
     },
     lifecycle::tasks::Tasks,

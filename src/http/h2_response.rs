@@ -8,10 +8,10 @@
 
 use crate::http::{
     body::Body,
+    conn_state::{ConnState, InFlight},
     progress::{ProgressLimits, ProgressMeter},
     request_body::UnreadBody,
     rewrite,
-    timeouts::{ConnState, InFlight},
 };
 use crate::{lifecycle::tasks::Tasks, net::linger::STOPPING_LINGER};
 use ::http::HeaderMap;

@@ -11,6 +11,7 @@ pub(crate) mod challenge;
 pub(crate) mod client;
 pub(crate) mod client_table;
 pub(crate) mod conn_end;
+pub(crate) mod conn_state;
 pub(crate) mod connection_auth;
 pub(crate) mod context;
 pub(crate) mod explain;

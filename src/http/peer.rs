@@ -40,6 +40,19 @@ struct VerifiedCert {
 // === impl Peer ===
 
 impl Peer {
+    /// Creates the peer of an encrypted connection without a client certificate: its address, and the local one.
+    pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Self {
+        Peer {
+            address: client.ip(),
+            port: client.port(),
+            local,
+            is_cleartext: false,
+            client_auth_requested: false,
+            client_cert: None,
+            bound: BoundConnections::default(),
+        }
+    }
+
     /// Returns the addresses that a PROXY header for a backend carries.
     pub(crate) fn addrs(&self) -> ConnAddrs {
         ConnAddrs {

@@ -1,6 +1,6 @@
 //! The body of a request, as it comes from hyper.
 
-use crate::{http::timeouts::ConnState, net::linger::LingerLimits};
+use crate::{http::conn_state::ConnState, net::linger::LingerLimits};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::{

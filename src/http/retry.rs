@@ -6,10 +6,8 @@ use crate::{
     http::{refusal::Refusal, request::RequestContext},
     net::random::jitter,
     observe::metrics::Metrics,
-    proto::path::NormalPath,
     upstream::{backend::Backend, balance_key::BalanceKey, lease::Lease, unavailable::Unavailable},
 };
-use ::http::request::Parts;
 use futures_util::future::poll_immediate;
 use std::{
     net::IpAddr,
@@ -81,21 +79,19 @@ pub(crate) enum FailureKind {
 // === impl Attempts ===
 
 impl<'a> Attempts<'a> {
-    /// Creates the state before the first attempt. `path` is the normalised path.
+    /// Creates the state before the first attempt.
     pub(crate) fn new(
         metrics: &'a Metrics,
         rc: &RequestContext<'_>,
         route: &'a Route,
-        parts: &Parts,
-        path: &NormalPath<'_>,
+        key: BalanceKey,
     ) -> Self {
-        let (query, client) = (parts.uri.query(), rc.client);
         let deadline = rc.handshake_deadline(route);
         Attempts {
             metrics,
-            key: route.pool.key(&parts.headers, path.as_str(), query, client),
+            key,
             route,
-            client,
+            client: rc.client,
             deadline,
             tried: Vec::new(),
             queued: false,
@@ -200,7 +196,6 @@ mod tests {
         config::Config,
         gateway::Gateway,
         http::{
-            bound::BoundConnections,
             peer::Peer,
             refusal::{NoResponse, RefusalReason},
         },
@@ -270,19 +265,10 @@ mod tests {
         let (_, route) = gateway.router.rules().next().unwrap();
         let (parts, ()) = ::http::Request::new(()).into_parts();
         let client = IpAddr::from([198, 51, 100, 1]);
-        let peer = Peer {
-            address: client,
-            port: 0,
-            local: ([0; 4], 0).into(),
-            is_cleartext: false,
-            client_auth_requested: false,
-            client_cert: None,
-            bound: BoundConnections::default(),
-        };
+        let peer = Peer::new((client, 0).into(), ([0; 4], 0).into());
         let mut rc = RequestContext::new(&gateway, None, peer, &parts);
         let metrics = Metrics::new();
-        let path = NormalPath::parse("/").unwrap();
-        let mut attempts = Attempts::new(&metrics, &rc, route, &parts, &path);
+        let mut attempts = Attempts::new(&metrics, &rc, route, BalanceKey::default());
         let lease = attempts.acquire(&mut rc).await.unwrap();
         let result = attempts.run(&mut rc, lease, attempt).await;
         assert_eq!(rc.record.backend.as_ref(), attempt.tried.last());

@@ -3,15 +3,14 @@
 use crate::{
     http::{
         body::Body,
+        conn_state::{ConnState, InFlight},
         context::Context,
         h2,
         peer::Peer,
         refusal::RefusalReason,
         request_body::RequestBody,
         service,
-        timeouts::{
-            ConnState, ConnTimeouts, ConnectionGuard, InFlight, StreamParts, TimeoutStream,
-        },
+        timeouts::{ConnTimeouts, ConnectionGuard, StreamParts, TimeoutStream},
         unparsed, validate,
     },
     net::{
@@ -56,7 +55,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Does the same for a connection from a trusted proxy that has terminated TLS. It is HTTP/1.1.
+/// Serves a connection from a trusted proxy that has terminated TLS. It is HTTP/1.1.
 pub(crate) async fn serve_cleartext(
     context: Arc<Context>,
     stream: Socket,

@@ -1,7 +1,7 @@
 //! The journey of a request: validate → route → authorize → rewrite → acquire → open a session or forward.
 //!
-//! Every step receives the same [`RequestContext`], and refuses the request or prepares the next step.
-//! `lockgate explain` calls [`admit`], which has the steps up to `rewrite`.
+//! Every step receives the [`RequestContext`], and refuses the request or prepares the next step. `lockgate explain`
+//! calls [`admit`], which has the steps up to `rewrite`; the others also receive its result, an [`AdmittedRequest`].
 
 use crate::{
     config::{ClientCert, Only},
@@ -11,14 +11,14 @@ use crate::{
         body::Body,
         challenge::http01_response,
         client_table::{ClientLimit, ClientLimits, ClientPermit, ClientUse},
+        conn_state::InFlight,
         context::Context,
         forward::forward,
         peer::Peer,
         refusal::{Refusal, RefusalReason},
-        request::RequestContext,
+        request::{AdmittedRequest, RequestContext},
         request_body::RequestBody,
         rewrite::{self, Outbound},
-        timeouts::InFlight,
         validate::{self, ValidatedRequest},
         websocket,
     },
@@ -61,13 +61,13 @@ async fn respond(
     {
         return Ok(response);
     }
-    let (validated, route, outbound) = admit(rc, parts)?;
-    let path = &validated.path;
-    rc.client_permit = Some(client_permit(context, rc, validated.offer.is_some())?);
-    match &validated.offer {
-        Some(offer) => websocket::open(context, rc, route, parts, path, offer, outbound).await,
+    let request = admit(rc, parts)?;
+    let offer = &request.validated.offer;
+    rc.client_permit = Some(client_permit(context, rc, offer.is_some())?);
+    match offer {
+        Some(offer) => websocket::open(context, rc, &request, offer).await,
         // Boxed: otherwise the future of a WebSocket request would reserve space for it.
-        None => Box::pin(forward(context, rc, route, parts, path, body, outbound)).await,
+        None => Box::pin(forward(context, rc, &request, body)).await,
     }
 }
 
@@ -106,7 +106,7 @@ fn client_permit(
 pub(crate) fn admit<'g, 'p>(
     rc: &mut RequestContext<'g>,
     parts: &'p Parts,
-) -> Result<(ValidatedRequest<'p>, &'g Route, Outbound), Refusal> {
+) -> Result<AdmittedRequest<'g, 'p>, Refusal> {
     validate::check_head_size(parts, rc.gateway.limits.head_size.0)?;
     let mut validated = validate::validate(parts)?;
     validate::check_misdirected(rc, &validated)?;
@@ -120,7 +120,12 @@ pub(crate) fn admit<'g, 'p>(
     authorize(rc, route, parts, &validated)?;
     let outbound = rewrite::rewrite(rc, route, parts, &mut validated)?;
     authorize_token(route, parts, &validated, &outbound)?;
-    Ok((validated, route, outbound))
+    Ok(AdmittedRequest {
+        parts,
+        validated,
+        route,
+        outbound,
+    })
 }
 
 /// Selects the route.

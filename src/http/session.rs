@@ -3,9 +3,10 @@
 use crate::{
     http::{
         client_table::ClientPermit,
+        conn_state::InFlight,
         context::Context,
         h2::H2Stream,
-        timeouts::{ClientStream, ConnectionGuard, InFlight, StreamParts, TimeoutStream},
+        timeouts::{ClientStream, ConnectionGuard, StreamParts, TimeoutStream},
     },
     net::{
         socket::{BackendStream, Socket},

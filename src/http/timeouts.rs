@@ -10,34 +10,26 @@
 use crate::{
     config,
     http::{
-        conn_end::ConnEnd,
+        conn_state::{Awaiting, ConnState},
         parse_refusal::ParseRefusal,
         progress::{ProgressLimits, ProgressMeter},
     },
-    lifecycle::tasks::Tasks,
     net::{
         linger::{LingeringClose, STOPPING_LINGER},
         socket::{Socket, Transport},
         tls_stream::ServerStream,
     },
-    registry::SessionRegistry,
 };
 use std::{
     any::Any,
-    future::poll_fn,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
     task::{self, Poll, ready},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until},
 };
 
 /// A client's stream while it carries HTTP; a session takes its parts.
@@ -75,44 +67,6 @@ pub(crate) struct StreamParts<S> {
 /// The TLS stream of a client, boxed because an idle session holds it.
 pub(crate) type ClientStream = TimeoutStream<Box<ServerStream<Socket>>>;
 
-/// The state of a connection, shared with the service that answers its requests.
-#[derive(Debug, Clone)]
-pub(crate) struct ConnState(Arc<ConnShared>);
-
-#[derive(Debug)]
-struct ConnShared {
-    /// The number of requests being answered.
-    in_flight: AtomicU32,
-    /// Set while a request head is awaited or has begun.
-    head: AtomicBool,
-    /// In HTTP/2, where several requests can be active at a time: permits for the sessions of the connection, one for
-    /// each concurrent stream that it may have.
-    session_permits: Option<Arc<Semaphore>>,
-    /// Wakes the connection to check its deadline or `overdue` again.
-    notify: Notify,
-    overdue: AtomicBool,
-    /// Set when the connection must close after the requests that are being answered.
-    closing: AtomicBool,
-    /// The number of streams whose client did not read the response in time.
-    stalled: AtomicU32,
-    /// Set when the client had enough time to read a GOAWAY: new requests are refused.
-    refusing: AtomicBool,
-    end: ConnEnd,
-}
-
-/// A request being answered; the last clone is dropped when its response is complete.
-#[derive(Debug, Clone)]
-pub(crate) struct InFlight(Arc<InFlightGuard>);
-
-/// One unit of [`ConnShared::in_flight`].
-#[derive(Debug)]
-struct InFlightGuard(ConnState);
-
-/// The error of a handshake in an HTTP/2 connection whose sessions, open or closing, have reached its limit on streams.
-#[derive(Debug, thiserror::Error)]
-#[error("the limit on sessions of the connection is reached")]
-pub(crate) struct SessionsOfConnectionFull;
-
 /// The deadlines of one connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnTimeouts {
@@ -120,190 +74,6 @@ pub(crate) struct ConnTimeouts {
     idle: Duration,
     /// The limits of a client that does not read a response.
     write: ProgressLimits,
-}
-
-/// What the connection is waiting for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaiting {
-    /// No request: the client may send another one, or disconnect.
-    Idle,
-    /// The rest of a request's head.
-    Head,
-    /// Our own response: the client has no deadline.
-    Answer,
-}
-
-// === impl ConnState ===
-
-impl ConnState {
-    /// Creates the state of an HTTP/1.1 connection on which the first request is awaited.
-    pub(crate) fn new() -> Self {
-        ConnState::with_session_permits(None)
-    }
-
-    /// Creates the state of an HTTP/2 connection with this maximum of concurrent streams.
-    pub(crate) fn multiplexed(streams: u32) -> Self {
-        let permits = usize::try_from(streams).unwrap_or(usize::MAX);
-        let permits = Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
-        ConnState::with_session_permits(Some(Arc::new(permits)))
-    }
-
-    fn with_session_permits(session_permits: Option<Arc<Semaphore>>) -> Self {
-        ConnState(Arc::new(ConnShared {
-            in_flight: AtomicU32::new(0),
-            head: AtomicBool::new(true),
-            session_permits,
-            notify: Notify::new(),
-            overdue: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            stalled: AtomicU32::new(0),
-            refusing: AtomicBool::new(false),
-            end: ConnEnd::default(),
-        }))
-    }
-
-    /// Records that a head is complete and its request is being answered.
-    pub(crate) fn begin_request(&self) -> InFlight {
-        self.0.head.store(false, Ordering::Relaxed);
-        self.0.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.0.end.begin_request(self.is_multiplexed());
-        InFlight(Arc::new(InFlightGuard(self.clone())))
-    }
-
-    /// Completes when the connection's future has to be polled again. Returns whether the connection must close: it has
-    /// been idle for too long, too many of its streams have stalled, or a request requires it.
-    pub(crate) async fn notified(&self) -> bool {
-        self.0.notify.notified().await;
-        self.0.overdue.load(Ordering::Relaxed)
-            || self.0.closing.load(Ordering::Relaxed)
-            || self.0.stalled.load(Ordering::Relaxed) >= MAX_STALLED_STREAMS
-    }
-
-    /// Records a stream that was reset because its client did not read the response.
-    pub(crate) fn record_stall(&self) {
-        if self.0.stalled.fetch_add(1, Ordering::Relaxed) + 1 == MAX_STALLED_STREAMS {
-            self.0.notify.notify_one();
-        }
-    }
-
-    /// Returns how the connection ends.
-    pub(crate) fn end(&self) -> &ConnEnd {
-        &self.0.end
-    }
-
-    /// Records that hyper has refused a request.
-    fn record_refusal(&self, status: u16) {
-        self.0.end.record_refusal(status);
-        self.0.head.store(false, Ordering::Relaxed);
-        self.0.notify.notify_one();
-    }
-
-    /// Refuses new requests from now on: the client ignores the GOAWAY, or has not answered the PING after it.
-    pub(crate) fn refuse_requests(&self) {
-        self.0.refusing.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns whether new requests are refused.
-    pub(crate) fn is_refusing(&self) -> bool {
-        self.0.refusing.load(Ordering::Relaxed)
-    }
-
-    /// Returns whether new requests are refused and every request has been answered.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.is_refusing() && self.0.in_flight.load(Ordering::Relaxed) == 0
-    }
-
-    /// Returns whether several requests are being answered.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.0.in_flight.load(Ordering::Relaxed) > 1
-    }
-
-    /// Returns whether a request head is awaited or has begun.
-    fn is_awaited(&self) -> bool {
-        self.awaiting() == Awaiting::Head
-    }
-
-    /// Completes when the connection must accept no further requests: on shutdown, but not while a request head is
-    /// awaited. After a takeover, a client that has just connected still receives its first response from this process.
-    pub(crate) async fn stopped(&self, tasks: &Tasks, sessions: &SessionRegistry) {
-        tasks.stopping().await;
-        // Evaluated again whenever the connection has been polled.
-        let answered = poll_fn(|_| match self.is_awaited() {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        });
-        tokio::select! {
-            () = answered => {}
-            () = sessions.closing() => {}
-        }
-    }
-
-    fn is_multiplexed(&self) -> bool {
-        self.0.session_permits.is_some()
-    }
-
-    fn awaiting(&self) -> Awaiting {
-        match self.0.in_flight.load(Ordering::Relaxed) {
-            0 if self.0.head.load(Ordering::Relaxed) => Awaiting::Head,
-            0 => Awaiting::Idle,
-            _ => Awaiting::Answer,
-        }
-    }
-
-    /// Records received bytes. In HTTP/1.1 they begin the next request; in HTTP/2 they can be anything.
-    fn on_bytes(&self) {
-        if !self.is_multiplexed() && self.awaiting() == Awaiting::Idle {
-            self.0.head.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-// === impl InFlight ===
-
-impl InFlight {
-    /// Returns the state of the connection.
-    pub(crate) fn connection(&self) -> &ConnState {
-        let InFlightGuard(connection) = &*self.0;
-        connection
-    }
-
-    /// Returns the permit of a session in this connection, to be held until the session has ended. A stream that its
-    /// client has reset no longer counts for HTTP/2, but its session waits for the backend's Close.
-    ///
-    /// At the limit, a session that is closing has [`SESSION_END_WAIT`] to end. In HTTP/1.1 there is no permit: the
-    /// session takes over the connection.
-    pub(crate) async fn acquire_session(
-        &self,
-    ) -> Result<Option<OwnedSemaphorePermit>, SessionsOfConnectionFull> {
-        let InFlightGuard(ConnState(connection)) = &*self.0;
-        let Some(permits) = connection.session_permits.clone() else {
-            return Ok(None);
-        };
-        match timeout(SESSION_END_WAIT, permits.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Some(permit)),
-            Ok(Err(_)) | Err(_) => Err(SessionsOfConnectionFull),
-        }
-    }
-
-    /// Closes the HTTP/2 connection of the request gracefully: it accepts no further requests, and ends with its last
-    /// stream.
-    pub(crate) fn close_connection(&self) {
-        let shared = &self.0.0.0;
-        shared.closing.store(true, Ordering::Relaxed);
-        shared.notify.notify_one();
-    }
-}
-
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        let ConnShared {
-            in_flight, notify, ..
-        } = &*self.0.0;
-        if in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // The connection must arm its next deadline, and no I/O event may ever wake it.
-            notify.notify_one();
-        }
-    }
 }
 
 // === impl ConnTimeouts ===
@@ -362,18 +132,17 @@ impl<S> TimeoutStream<S> {
                 Awaiting::Idle => self.timeouts.idle,
                 Awaiting::Head | Awaiting::Answer => self.timeouts.request_head,
             };
-            self.state.0.overdue.store(false, Ordering::Relaxed);
+            self.state.set_overdue(false);
             self.deadline.as_mut().reset(Instant::now() + wait);
         }
         if awaiting == Awaiting::Answer {
             return Poll::Pending;
         }
         ready!(self.poll_timer(cx));
-        let first =
-            awaiting == Awaiting::Idle && !self.state.0.overdue.swap(true, Ordering::Relaxed);
+        let first = awaiting == Awaiting::Idle && !self.state.set_overdue(true);
         if first && self.state.is_multiplexed() {
             // RFC 9113 §9.1: the connection ends with GOAWAY, and the client has a short time to read it.
-            self.state.0.notify.notify_one();
+            self.state.notify();
             let last = Instant::now() + self.timeouts.request_head;
             self.deadline.as_mut().reset(last);
             ready!(self.poll_timer(cx));
@@ -557,10 +326,3 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
         self.poll_linger(cx).map(Ok)
     }
 }
-
-/// Streams of one HTTP/2 connection that may stall before the connection ends.
-const MAX_STALLED_STREAMS: u32 = 10;
-
-/// The time in which a closing session can make room for the next one of its connection: its lingering close takes up
-/// to a second after the client's stream has ended.
-const SESSION_END_WAIT: Duration = Duration::from_secs(2);

@@ -58,14 +58,14 @@ impl ExtractedToken {
 
     /// Selects the subprotocol that carried the token if the backend selects none. RFC 6455 §4.1 allows a server to
     /// select none, but browsers fail such a handshake (WHATWG WebSockets, "establish a WebSocket connection").
-    pub(crate) fn select_echo(self, agreed: &mut Negotiated, headers: &mut HeaderMap) {
-        let Some(echo) = self.echo.filter(|_| agreed.subprotocol.is_none()) else {
+    pub(crate) fn select_echo(&self, agreed: &mut Negotiated, headers: &mut HeaderMap) {
+        let Some(echo) = self.echo.as_ref().filter(|_| agreed.subprotocol.is_none()) else {
             return;
         };
         if let Ok(mut value) = HeaderValue::try_from(&*echo.offered) {
             value.set_sensitive(true);
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
-            agreed.subprotocol = Some(echo.name);
+            agreed.subprotocol = Some(echo.name.clone());
         }
     }
 }

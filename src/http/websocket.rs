@@ -4,25 +4,22 @@
 //! Until the backend's 101 has been verified, no byte that the client sent after its request is forwarded.
 
 use crate::{
-    gateway::route::Route,
     http::{
         backend_handshake::{AbandonGuard, HandshakeError, HandshakeOutcome, backend_handshake},
         body::{self, Body},
         context::Context,
         refusal::{Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
-        request::{RequestContext, version_str},
+        request::{AdmittedRequest, RequestContext, version_str},
         retry::{Attempt, AttemptOutcome, AttemptTime, Attempts, FailureKind},
-        rewrite::{self, Outbound},
+        rewrite,
         session::PendingSession,
     },
     net::{descriptors::DescriptorUse, subnet::SubnetKey},
     observe::access::record::SessionRecord,
-    proto::{handshake::Offer, path::NormalPath},
+    proto::handshake::Offer,
     upstream::{connect::ConnectLimits, lease::Lease},
 };
-use ::http::{
-    Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header, request::Parts,
-};
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use std::sync::Arc;
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -32,24 +29,21 @@ use tokio::{
 /// A handshake with one backend.
 struct HandshakeAttempt<'a> {
     context: &'a Context,
-    route: &'a Route,
-    extensions: &'a Extensions,
+    request: &'a AdmittedRequest<'a, 'a>,
     offer: &'a Offer,
-    outbound: &'a Outbound,
 }
 
 /// Opens a session on a backend of the route, or returns the backend's own response or a refusal.
 pub(crate) async fn open(
     context: &Arc<Context>,
     rc: &mut RequestContext<'_>,
-    route: &Route,
-    parts: &Parts,
-    path: &NormalPath<'_>,
+    request: &AdmittedRequest<'_, '_>,
     offer: &Offer,
-    outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
     let connection_permit = connection_permit(context, rc).await?;
-    let mut attempts = Attempts::new(&context.metrics, rc, route, parts, path);
+    let (route, outbound) = (request.route, &request.outbound);
+    let key = request.balance_key(rc.client);
+    let mut attempts = Attempts::new(&context.metrics, rc, route, key);
     let permit = context.session_permits.clone().try_acquire_owned();
     let permit = permit.map_err(|_| {
         Refusal::unavailable(
@@ -59,10 +53,8 @@ pub(crate) async fn open(
     })?;
     let mut attempt = HandshakeAttempt {
         context,
-        route,
-        extensions: &parts.extensions,
+        request,
         offer,
-        outbound: &outbound,
     };
     let connected = async {
         let lease = attempts.acquire(rc).await?;
@@ -81,7 +73,7 @@ pub(crate) async fn open(
         } => (agreed, backend, headers),
         HandshakeOutcome::Rejected(response) => {
             let (mut response, body) = response.into_parts();
-            rewrite::rewrite_response(&mut response, parts)?;
+            rewrite::rewrite_response(&mut response, request.parts)?;
             rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut response.headers);
             let idle = rc.gateway.limits.answer_idle.0;
             let guards = (rc.in_flight.take(), rc.client_permit.take(), lease);
@@ -106,7 +98,7 @@ pub(crate) async fn open(
             client: rc.client,
             http: version_str(rc.version),
             host: rc.record.host().into(),
-            path: path.as_str().into(),
+            path: request.validated.path.as_str().into(),
             route: route.name.clone(),
             backend: lease.backend().name().clone(),
             subprotocol: agreed.subprotocol,
@@ -160,7 +152,10 @@ impl Attempt for HandshakeAttempt<'_> {
         lease: Lease,
         time: AttemptTime,
     ) -> AttemptOutcome<Self::Response> {
-        let (client, deadline) = (SubnetKey::of(rc.client), rc.handshake_deadline(self.route));
+        let (client, deadline) = (
+            SubnetKey::of(rc.client),
+            rc.handshake_deadline(self.request.route),
+        );
         let outcome = self.connect_and_open(rc, &lease, time, deadline).await;
         lease.settle();
         match &outcome {
@@ -168,8 +163,14 @@ impl Attempt for HandshakeAttempt<'_> {
             Err(HandshakeError::Timeout(_)) if time.queued => {}
             // The dial has recorded it.
             Err(error) if error.is_connect() => {}
-            Err(error) if error.is_no_response() => lease.record_no_response(error, client),
-            _ => lease.record_response(),
+            Err(error) if error.is_no_response() => lease.record_handshake_failure(error, client),
+            Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => {
+                let error = HandshakeError::Status(response.status());
+                lease.record_handshake_failure(&error, client);
+            }
+            Ok(_) => lease.record_response(),
+            // The client may have caused an invalid response by its path.
+            Err(_) => {}
         }
         match outcome {
             Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => {
@@ -185,7 +186,7 @@ impl Attempt for HandshakeAttempt<'_> {
                     warn_exhaustion(&error);
                 } else {
                     warn_backend_failure(
-                        self.route,
+                        self.request.route,
                         &lease,
                         &error,
                         refusal.why,
@@ -224,10 +225,9 @@ impl HandshakeAttempt<'_> {
                 HandshakeError::Connect(error)
             }
         })?;
-        let timeout = self.route.handshake_timeout;
+        let timeout = self.request.route.handshake_timeout;
         let abandon_guard = AbandonGuard::start(lease, SubnetKey::of(rc.client), begun, timeout);
-        let (outbound, extensions) = (self.outbound, self.extensions);
-        let handshake = backend_handshake(context, lease, stream, outbound, extensions, self.offer);
+        let handshake = backend_handshake(context, lease, stream, self.request, self.offer);
         let outcome = timeout_at(deadline, handshake).await;
         abandon_guard.disarm();
         outcome.unwrap_or(Err(HandshakeError::Timeout(timeout)))

@@ -66,7 +66,7 @@ impl Inherited {
         Some(self.from_systemd.swap_remove(index).1)
     }
 
-    /// Does the same as [`Inherited::take`] for a TCP listener.
+    /// Removes and returns the TCP listener for this kind and configured address, if one was inherited.
     pub fn take_tcp(&mut self, kind: &str, address: &str) -> Option<TcpListener> {
         self.take(kind, address).map(TcpListener::from)
     }

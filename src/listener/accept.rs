@@ -6,6 +6,7 @@ use crate::{
     net::descriptors::is_exhaustion,
     observe::{log_throttle::LogThrottle, metrics::Metrics},
 };
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -33,6 +34,7 @@ pub(crate) async fn accept<F>(
     set_socket_options(&listener);
     let mut spare = File::open("/dev/null").ok();
     let (full, exhausted) = (LogThrottle::new(), LogThrottle::new());
+    let failed = LogThrottle::new();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -74,7 +76,9 @@ pub(crate) async fn accept<F>(
             }
             Err(error) if is_peer_error(&error) => {}
             Err(error) => {
-                error!(%error, "accept failed; retrying");
+                if let Some(suppressed) = failed.allow() {
+                    error!(suppressed, %error, "accept failed; retrying");
+                }
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -92,10 +96,19 @@ fn set_socket_options(listener: &TcpListener) {
     let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
-/// Returns whether the client gave up before it was accepted: Linux passes its network error on (accept(2)).
+/// Returns whether only this connection failed, for example because the client gave up before it was accepted: Linux
+/// passes on the errors of its network and of its firewall (accept(2)).
 fn is_peer_error(error: &io::Error) -> bool {
     use std::io::ErrorKind::*;
-    matches!(
+    let of_connection = [
+        Errno::PERM,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+    ];
+    let is_kind = matches!(
         error.kind(),
         ConnectionAborted
             | ConnectionReset
@@ -105,7 +118,11 @@ fn is_peer_error(error: &io::Error) -> bool {
             | HostUnreachable
             | TimedOut
             | Interrupted
-    )
+    );
+    is_kind
+        || of_connection
+            .iter()
+            .any(|it| error.raw_os_error() == Some(it.raw_os_error()))
 }
 
 /// Long enough to cost no CPU, short enough to go unnoticed.

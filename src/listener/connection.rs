@@ -4,7 +4,6 @@ use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
     http::{
-        bound::BoundConnections,
         client_table::{ClientLimit, ClientLimits, ClientPermit},
         context::Context,
         peer::{ClientCertHeader, Peer},
@@ -46,6 +45,14 @@ pub(crate) struct ConnectionHandler {
     pub throttle: KeyedLogThrottle<&'static str>,
 }
 
+/// A connection that the limits of its client's address admit.
+struct AdmittedConnection {
+    client: SocketAddr,
+    /// The address that the client connected to.
+    local: SocketAddr,
+    per_ip: ClientPermit,
+}
+
 /// The reason why a connection ended before its first request.
 #[derive(Debug, thiserror::Error)]
 enum AcceptError {
@@ -82,31 +89,25 @@ impl ConnectionHandler {
         let gateway = self.http.live.snapshot();
         let deadline = gateway.limits.tls_handshake.0;
         let result = timeout(deadline, async {
-            let client = self.client_addr(&gateway, &mut tcp, from).await?;
-            let per_ip = self.per_ip_permit(&gateway, client.ip())?;
-            let addresses = (client, tcp.local_addr()?);
+            let admitted = self.admit(&gateway, &mut tcp, from).await?;
             let outcome = accept::accept(&gateway.tls, Socket::new(tcp)).await?;
-            Ok((outcome, addresses, per_ip))
+            Ok((outcome, admitted))
         })
         .await
         .unwrap_or(Err(AcceptError::Deadline));
         drop(gateway);
         match result {
-            Ok((AcceptOutcome::AcmeValidated, ..)) => self.http.metrics.count_challenge(),
-            Ok((AcceptOutcome::Client(accepted), (client, local), per_ip)) => {
+            Ok((AcceptOutcome::AcmeValidated, _)) => self.http.metrics.count_challenge(),
+            Ok((AcceptOutcome::Client(accepted), admitted)) => {
                 // Boxed, so that an idle connection does not keep the memory of the handshake's state.
-                let guard = Box::new((permit, per_ip));
+                let guard = Box::new((permit, admitted.per_ip));
                 let peer = Peer {
-                    address: client.ip(),
-                    port: client.port(),
-                    local,
-                    is_cleartext: false,
                     client_auth_requested: accepted.client_ca_set.is_some(),
                     client_cert: accepted
                         .certificate
                         .zip(accepted.client_ca_set)
                         .map(|(certificate, ca_set)| ClientCertHeader::new(&certificate, ca_set)),
-                    bound: BoundConnections::default(),
+                    ..Peer::new(admitted.client, admitted.local)
                 };
                 Box::pin(server::serve(
                     self.http.clone(),
@@ -116,7 +117,7 @@ impl ConnectionHandler {
                 ))
                 .await;
             }
-            Ok((AcceptOutcome::PlainHttp(stream), _, per_ip)) => {
+            Ok((AcceptOutcome::PlainHttp(stream), admitted)) => {
                 self.reject(from, &TlsError::PlainHttp.into());
                 let stopping = async {
                     self.http.tasks.stopping().await;
@@ -126,7 +127,7 @@ impl ConnectionHandler {
                     () = linger(stream) => {}
                     () = stopping => {}
                 }
-                drop((permit, per_ip));
+                drop((permit, admitted));
             }
             Err(error) => self.reject(from, &error),
         }
@@ -141,23 +142,16 @@ impl ConnectionHandler {
         https_port: u16,
     ) {
         let gateway = self.http.live.snapshot();
-        let result = timeout(
-            gateway.limits.tls_handshake.0,
-            self.client_addr(&gateway, &mut tcp, from),
-        )
-        .await;
-        let result = result.unwrap_or(Err(AcceptError::Deadline));
-        let result = result
-            .map(|client| client.ip())
-            .and_then(|address| Ok((address, self.per_ip_permit(&gateway, address)?)));
+        let deadline = gateway.limits.tls_handshake.0;
+        let result = timeout(deadline, self.admit(&gateway, &mut tcp, from)).await;
         drop(gateway);
-        match result {
-            Ok((address, per_ip)) => {
-                let guard = Box::new((permit, per_ip));
+        match result.unwrap_or(Err(AcceptError::Deadline)) {
+            Ok(admitted) => {
+                let guard = Box::new((permit, admitted.per_ip));
                 redirect::serve_redirect(
                     self.http.clone(),
                     Socket::new(tcp),
-                    address,
+                    admitted.client.ip(),
                     https_port,
                     guard,
                 )
@@ -180,30 +174,38 @@ impl ConnectionHandler {
             if !gateway.trusts(proxy) {
                 return Err(AcceptError::UntrustedProxy(proxy));
             }
-            let client = self.client_addr(&gateway, &mut tcp, from).await?;
-            let per_ip = self.per_ip_permit(&gateway, client.ip())?;
-            Ok((client, tcp.local_addr()?, per_ip))
+            self.admit(&gateway, &mut tcp, from).await
         })
         .await
         .unwrap_or(Err(AcceptError::Deadline));
         drop(gateway);
         match result {
-            Ok((client, local, per_ip)) => {
+            Ok(admitted) => {
                 let peer = Peer {
-                    address: client.ip(),
-                    port: client.port(),
-                    local,
                     is_cleartext: true,
-                    client_auth_requested: false,
-                    client_cert: None,
-                    bound: BoundConnections::default(),
+                    ..Peer::new(admitted.client, admitted.local)
                 };
-                let guard = Box::new((permit, per_ip));
+                let guard = Box::new((permit, admitted.per_ip));
                 let (http, stream) = (self.http.clone(), Socket::new(tcp));
                 Box::pin(server::serve_cleartext(http, stream, peer, guard)).await;
             }
             Err(error) => self.reject(from, &error),
         }
+    }
+
+    /// Reads the PROXY header if there must be one, and applies the limits of the client's address.
+    async fn admit(
+        &self,
+        gateway: &Gateway,
+        tcp: &mut TcpStream,
+        from: SocketAddr,
+    ) -> Result<AdmittedConnection, AcceptError> {
+        let client = self.client_addr(gateway, tcp, from).await?;
+        Ok(AdmittedConnection {
+            client,
+            per_ip: self.per_ip_permit(gateway, client.ip())?,
+            local: tcp.local_addr()?,
+        })
     }
 
     /// Returns the client's address: the peer's, or the one in a trusted peer's PROXY header.

@@ -99,7 +99,7 @@ impl DescriptorBudget {
             .or_else(|| self.reclaim(used_for))
     }
 
-    /// Does the same for a health check, which may use a part of the reserve: a busy proxy must still notice that a
+    /// Returns a permit for a health check, which may use a part of the reserve: a busy proxy must still notice that a
     /// backend is down.
     pub(crate) fn acquire_for_health(self: &Arc<Self>) -> Option<DescriptorPermit> {
         self.acquire(DescriptorUse::Health).or_else(|| {

@@ -5,7 +5,7 @@ use crate::{
     net::{
         descriptors::is_exhaustion,
         happy_eyeballs::{AddressHistory, AttemptPermits, connect_first},
-        resolver::{ResolveError, Resolver},
+        resolver::{QueryError, ResolveError, Resolver},
     },
     proto::proxy_header,
 };
@@ -189,7 +189,7 @@ pub(crate) async fn dial(
     }
 }
 
-/// Does the same for an address that is no path.
+/// Connects to the first address of `host` that accepts; see [`dial`].
 pub(crate) async fn tcp(
     host: &str,
     port: u16,
@@ -207,9 +207,10 @@ pub(crate) async fn tcp(
         options.history,
         |to| connect_to(to, options.sources, options.connect_timeout),
     );
-    let stream = connected
-        .await
-        .map_err(|last| last.expect("there is at least one address"))?;
+    let stream = connected.await.map_err(|last| {
+        let empty = QueryError::Empty("the answer has no address");
+        last.unwrap_or_else(|| unresolved(options.resolver.unknown(empty)))
+    })?;
     // Frames are small and answered one by one: Nagle's algorithm would delay every second one.
     let _ = stream.set_nodelay(true);
     Ok(stream)

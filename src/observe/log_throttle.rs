@@ -66,7 +66,7 @@ impl<K: Eq + Hash> KeyedLogThrottle<K> {
         }
     }
 
-    /// Does the same as [`LogThrottle::allow`] for one key.
+    /// Returns the number of lines of `key` suppressed since the last one if a line may be written now, otherwise `None`.
     pub(crate) fn allow(&self, key: K) -> Option<u64> {
         let now = Instant::now();
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);

@@ -74,7 +74,7 @@ impl Drains {
         }
     }
 
-    /// Does the same as [`Drains::close`] as a future; dropping it cancels the remaining closes.
+    /// Returns the future that [`Drains::close`] spawns; dropping it cancels the remaining closes.
     pub(crate) fn closing<F: Fn(&SessionTarget) -> bool + Send + 'static>(
         &self,
         sessions: Vec<SessionRef>,

@@ -355,19 +355,25 @@ impl BoundListener {
         tasks: &Tasks,
         serve: impl Fn(Arc<ConnectionHandler>, TcpStream, SocketAddr, ConnectionPermit) -> F
         + Send
+        + Sync
         + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let connections = handler.clone();
-        tasks.spawn(accept::accept(
-            self.socket.clone(),
-            handler.limiter.clone(),
-            metrics.clone(),
-            tasks.clone(),
-            self.closed.clone(),
-            move |tcp, from, permit| serve(connections.clone(), tcp, from, permit),
-        ));
+        let (socket, handler, serve) = (self.socket.clone(), handler.clone(), Arc::new(serve));
+        let (metrics, closed) = (metrics.clone(), self.closed.clone());
+        let spawned = tasks.clone();
+        tasks.spawn_loop("accept", tasks.stop_token(), move || {
+            let (connections, serve) = (handler.clone(), serve.clone());
+            accept::accept(
+                socket.clone(),
+                handler.limiter.clone(),
+                metrics.clone(),
+                spawned.clone(),
+                closed.clone(),
+                move |tcp, from, permit| serve(connections.clone(), tcp, from, permit),
+            )
+        });
     }
 
     /// Stops accepting; accepted connections continue.
@@ -492,7 +498,7 @@ fn bind_one(
     bound.map_err(|source| bind_error(kind, configured, source, inherited.is_takeover()))
 }
 
-/// Does the same as [`bind_one`] for `server.admin` and `server.metrics`; `None` for "off".
+/// Returns the inherited listener for `server.admin` or `server.metrics`, or binds the address; `None` for "off".
 fn bind_admin(
     kind: ListenerKind,
     address: &AdminAddress,

@@ -149,6 +149,7 @@ impl Server {
         if let Some(address) = inherited.unclaimed() {
             return Err(StartError::Unclaimed(address.to_owned()));
         }
+        gateway.commit();
         let context = Arc::new(Context::new(
             Live::new(gateway),
             capacity.sessions,
@@ -246,10 +247,10 @@ impl Server {
                 aborted_sessions: 0,
             };
         }
-        self.context.tasks.spawn_until(
-            self.context.tasks.stop_token(),
-            self.context.access.clone().summarise_omitted(),
-        );
+        let (tasks, access) = (&self.context.tasks, self.context.access.clone());
+        tasks.spawn_loop("access-summary", tasks.stop_token(), move || {
+            access.clone().summarise_omitted()
+        });
         self.start_listeners();
         self.refresh_tasks();
         let sessions = &self.context.sessions;

@@ -32,7 +32,6 @@ pub struct Backend {
     /// one by one.
     draining: AtomicBool,
     health: BackendHealth,
-    slow_start: SlowStart,
     /// Whether it is or was in an active configuration.
     was_active: AtomicBool,
     /// The queues whose requests may get a lease on this backend.
@@ -83,16 +82,6 @@ pub(crate) struct LoadLimits {
     one_client: u64,
 }
 
-/// The start of a backend's slow start; each pool sets its length. Without slow start, a new backend would receive all
-/// new sessions, because it has the fewest.
-#[derive(Debug)]
-struct SlowStart {
-    /// The zero of `started_ms`.
-    created: Instant,
-    /// Milliseconds from `created` to the start, plus 1; 0: there was no slow start.
-    started_ms: AtomicU64,
-}
-
 // === impl Backend ===
 
 impl Backend {
@@ -106,7 +95,6 @@ impl Backend {
             clients: BackendClients::new(),
             draining: AtomicBool::new(false),
             health: BackendHealth::new(),
-            slow_start: SlowStart::default(),
             was_active: AtomicBool::new(false),
             queues: Subscribers::default(),
         }
@@ -161,7 +149,7 @@ impl Backend {
     /// sessions and requests for its pool's `slow_start`. Must be called after the backend has become eligible, because
     /// queued requests are granted leases at once.
     pub fn start_slow(self: &Arc<Self>, now: Instant) {
-        self.slow_start.begin(now);
+        self.health.slow_start().begin(now);
         self.health.notify();
         self.offer_capacity();
     }
@@ -169,12 +157,12 @@ impl Backend {
     /// Returns the probability, from 0 to 1, that it is considered for new work during a slow start of length
     /// `slow_start`; `None`: it always is.
     pub(crate) fn slow_start_factor(&self, now: Instant, slow_start: Duration) -> Option<f64> {
-        self.slow_start.factor(now, slow_start)
+        self.health.slow_start().factor(now, slow_start)
     }
 
     /// Returns when it receives its full share; `None` if it does already.
     pub(crate) fn slow_start_ends(&self, slow_start: Duration) -> Option<Instant> {
-        let ends = self.slow_start.ends(slow_start)?;
+        let ends = self.health.slow_start().ends(slow_start)?;
         (ends > Instant::now()).then_some(ends)
     }
 
@@ -194,7 +182,7 @@ impl Backend {
 
     /// Returns a number that changes with every slow start ([`Backend::start_slow`]).
     pub(crate) fn generation(&self) -> u64 {
-        self.slow_start.generation()
+        self.health.slow_start().generation()
     }
 
     /// Returns the number of leases held.
@@ -285,7 +273,7 @@ impl Backend {
     }
 
     /// Offers capacity that may be free to the subscribed queues.
-    fn offer_capacity(self: &Arc<Self>) {
+    pub(crate) fn offer_capacity(self: &Arc<Self>) {
         for queue in self.queues.snapshot() {
             queue.offer(self);
         }
@@ -411,55 +399,9 @@ impl LoadLimits {
     }
 }
 
-// === impl SlowStart ===
-
-impl Default for SlowStart {
-    fn default() -> Self {
-        SlowStart {
-            created: Instant::now(),
-            started_ms: AtomicU64::new(0),
-        }
-    }
-}
-
-impl SlowStart {
-    fn begin(&self, now: Instant) {
-        let started_ms = millis(now.saturating_duration_since(self.created)) + 1;
-        self.started_ms.store(started_ms, Ordering::Relaxed);
-    }
-
-    /// Returns a number that changes with every slow start.
-    fn generation(&self) -> u64 {
-        self.started_ms.load(Ordering::Relaxed)
-    }
-
-    /// Returns when a slow start of length `length` ends, which may be in the past; `None` if there was none.
-    fn ends(&self, length: Duration) -> Option<Instant> {
-        let started_ms = self.generation().checked_sub(1)?;
-        self.created
-            .checked_add(Duration::from_millis(started_ms) + length)
-    }
-
-    /// Returns the factor, which grows linearly from 0.1 to 1; `None` outside a slow start.
-    fn factor(&self, now: Instant, length: Duration) -> Option<f64> {
-        let started_ms = self.generation().checked_sub(1)?;
-        let (now, length) = (
-            millis(now.saturating_duration_since(self.created)),
-            millis(length),
-        );
-        let passed = now.saturating_sub(started_ms);
-        (passed < length)
-            .then(|| INITIAL_FACTOR + (1.0 - INITIAL_FACTOR) * passed as f64 / length as f64)
-    }
-}
-
 fn fits(counts: u64, limits: u64) -> bool {
     counts & LEASE_MASK < limits & LEASE_MASK
         && counts >> HANDSHAKE_SHIFT < limits >> HANDSHAKE_SHIFT
-}
-
-fn millis(time: Duration) -> u64 {
-    time.as_millis().try_into().unwrap_or(u64::MAX - 1)
 }
 
 const HANDSHAKE_SHIFT: u32 = 32;
@@ -474,9 +416,6 @@ const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
 
 /// While others wait, one client may use 1/4 of the handshakes; otherwise it leaves 1/4 to others.
 const HANDSHAKE_SHARE: u64 = 4;
-
-/// The factor at the beginning of a slow start.
-const INITIAL_FACTOR: f64 = 0.1;
 
 #[cfg(test)]
 mod tests {
@@ -498,26 +437,5 @@ mod tests {
         let all = LoadLimits::new(0, 0);
         assert!((0..1000).all(|_| load.try_acquire(all)));
         assert!(load.try_acquire(LoadLimits::new(u32::MAX, u32::MAX)) && !load.try_acquire(limits));
-    }
-
-    #[test]
-    fn factor_grows_from_a_tenth_to_one() {
-        let slow_start = SlowStart::default();
-        let length = Duration::from_secs(10);
-        let factor =
-            |millis| slow_start.factor(slow_start.created + Duration::from_millis(millis), length);
-        assert_eq!(factor(0), None);
-        slow_start.begin(slow_start.created + Duration::from_secs(1));
-        assert_eq!(
-            (factor(0), factor(1000), factor(6000)),
-            (Some(0.1), Some(0.1), Some(0.55))
-        );
-        assert_eq!(factor(11_000), None);
-        assert_eq!(
-            slow_start.ends(length),
-            Some(slow_start.created + Duration::from_secs(11))
-        );
-        slow_start.begin(slow_start.created);
-        assert_eq!(slow_start.factor(slow_start.created, Duration::ZERO), None);
     }
 }

@@ -77,14 +77,23 @@ impl Lease {
         }
     }
 
-    /// Records that the backend has answered, whatever the answer was.
+    /// Records that the backend has answered a handshake, with success or with a refusal that concerns the client.
     pub fn record_response(&self) {
         self.member.backend.health().record_response();
     }
 
-    /// Records that the backend was reached, but has not answered the request of `client`, which that request may have
-    /// caused. Repeated failures of one client count once.
-    pub(crate) fn record_no_response(&self, error: &(dyn Error + 'static), client: SubnetKey) {
+    /// Records that the backend has answered a plain request, whatever the answer was.
+    pub(crate) fn record_plain_response(&self) {
+        self.member.backend.health().record_plain_response();
+    }
+
+    /// Records that the backend was reached, but has not answered the handshake of `client` or has answered that it
+    /// cannot serve it, which that request may have caused. Repeated failures of one client count once.
+    pub(crate) fn record_handshake_failure(
+        &self,
+        error: &(dyn Error + 'static),
+        client: SubnetKey,
+    ) {
         let (now, window) = (Instant::now(), self.member.config.passive.within.0);
         let is_only = !self.backend().has_other_client(client.pack(), window);
         let (why, source) = (

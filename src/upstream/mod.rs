@@ -13,5 +13,6 @@ pub(crate) mod member;
 pub(crate) mod membership;
 pub(crate) mod pool;
 pub(crate) mod queue;
+pub(crate) mod slow_start;
 pub(crate) mod sticky;
 pub(crate) mod unavailable;

@@ -44,6 +44,9 @@ pub struct Pool {
     wait: Duration,
     retry: config::Retry,
     slow_start: Duration,
+    /// Whether new backends begin with slow start. Not in a pool without a predecessor: if all backends are new, no other
+    /// can take the load in the meantime.
+    starts_slowly: bool,
     rebalance: config::Rebalance,
 }
 
@@ -92,30 +95,25 @@ impl Pool {
             wait: config.admission.wait.0,
             retry: config.retry,
             slow_start: config.slow_start.0,
+            starts_slowly: false,
             rebalance: config.rebalance,
         }
     }
 
     /// Creates the pool that replaces `before`. It takes over the queue, whose members change with [`Pool::commit`];
-    /// the DNS answers; and the affinity state if both have the same `sticky`. New backends begin with slow start.
+    /// the DNS answers; and the affinity state if both have the same `sticky`.
     pub fn carry_over(self, before: Option<&Pool>, backends: &mut Backends) -> Self {
         let Some(before) = before else {
-            // No slow start: if all backends are new, no other can take the load in the meantime.
-            self.commit();
             return self;
         };
         let members = Arc::into_inner(self.members.into_inner())
             .expect("the new pool holds the only reference");
         let members = members.after(&before.members.load(), backends);
-        for member in members.current() {
-            if member.backend.is_new() {
-                member.backend.start_slow(Instant::now());
-            }
-        }
         Pool {
             members: ArcSwap::from_pointee(members),
             sticky: self.sticky.after(&before.sticky),
             admission: before.admission.clone(),
+            starts_slowly: true,
             ..self
         }
     }
@@ -264,11 +262,27 @@ impl Pool {
         backend.slow_start_factor(now, self.slow_start).is_some()
     }
 
+    /// Starts the slow start of each backend that has not been in an active configuration. Must precede the
+    /// [`Pool::commit`] of every pool, after which a backend is not new any more.
+    pub fn start_new_backends(&self, now: Instant) {
+        if !self.starts_slowly {
+            return;
+        }
+        for member in self.members.load().current() {
+            if member.backend.is_new() {
+                member.backend.start_slow(now);
+            }
+        }
+    }
+
     /// Puts the members and their limits into effect for queued requests.
     pub fn commit(&self) {
+        let members = self.members.load();
         let try_down = self.all_down == config::AllDown::Try;
-        self.admission
-            .set_members(self.members.load().current(), try_down);
+        self.admission.set_members(members.current(), try_down);
+        if members.current().is_empty() && !members.awaits_dns() {
+            self.admission.reject_all();
+        }
     }
 
     /// Returns the names to resolve, and the maximum interval between queries.
@@ -281,7 +295,7 @@ impl Pool {
     }
 
     /// Applies the DNS answer for `name`: added members become eligible, removed ones do not stay eligible. `None`: DNS
-    /// has no answer, and the pool does not wait for it any longer.
+    /// has no answer, and the pool does not wait for it any longer. Queued requests wait for [`Pool::commit`].
     ///
     /// Must not be called concurrently.
     pub fn apply_answer(
@@ -300,12 +314,7 @@ impl Pool {
             let now = Instant::now();
             recovering.for_each(|new| new.start_slow(now));
         }
-        let must_reject = next.current().is_empty() && !next.awaits_dns();
         self.members.store(Arc::new(next));
-        self.commit();
-        if must_reject {
-            self.admission.reject_all();
-        }
         change
     }
 

@@ -59,7 +59,9 @@ fn main() {
     let mut known = Backends::default();
     let pools = (0..pools).map(|_| {
         let pool = Pool::new("bench", &config, &mut known, &mut vec![]);
-        pool.carry_over(None, &mut known)
+        let pool = pool.carry_over(None, &mut known);
+        pool.commit();
+        pool
     });
     let pools: Vec<_> = pools.collect();
     let pool = &pools[0];

@@ -22,7 +22,7 @@ use crate::{
 use anyhow::{Context, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use std::{
-    future,
+    future, io,
     net::SocketAddr,
     process::ExitCode,
     time::{Duration, Instant},
@@ -83,7 +83,8 @@ async fn run(
     let (permits, history) = (AttemptPermits::Unlimited, AddressHistory::default());
     let connect = connect_first(addresses, permits, &history, TcpStream::connect);
     let tcp = within("TCP", limit, connect).await?;
-    let tcp = tcp.map_err(|last| last.expect("there is at least one address"));
+    let no_address = || io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let tcp = tcp.map_err(|last| last.unwrap_or_else(no_address));
     let tcp = tcp.with_context(|| {
         format!(
             "TCP: cannot connect to {host}:{}; is the server running, and is the port open?",

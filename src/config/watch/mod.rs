@@ -78,7 +78,7 @@ type Folders = BTreeMap<PathBuf, (InodeId, WatchedNames)>;
 // === impl Watch ===
 
 impl Watch {
-    /// Does the same as [`Watch::new`] on a blocking thread. `None`: the runtime is shutting down.
+    /// Starts a watch by [`Watch::new`] on a blocking thread. `None`: the runtime is shutting down.
     pub(crate) async fn open<P>(paths: Vec<P>) -> Option<Watch>
     where
         P: Into<WatchedPath> + Send + 'static,
@@ -311,10 +311,11 @@ impl WatchedDirs {
         if !std::mem::replace(&mut self.warned, true) {
             let folder = folder.map(|folder| tracing::field::display(folder.display()));
             warn!(
-                folder, %error,
-                "no kernel events for changed files; they are compared every {} s instead \
-                 (fs.inotify.max_user_watches and max_user_instances may be too low)",
-                COMPARE_INTERVAL.as_secs()
+                folder,
+                %error,
+                interval = ?COMPARE_INTERVAL,
+                "no kernel events for changed files; they are compared at intervals instead \
+                 (fs.inotify.max_user_watches and max_user_instances may be too low)"
             );
         }
     }

@@ -85,6 +85,14 @@ impl DnsQuestion {
         if !is_own || header.message_type != MessageType::Response || !self.matches(&message) {
             return Response::Foreign;
         }
+        // RFC 1035 §3.4.1: hickory reads a record without data as one of a dynamic update (RFC 2136 §2.4).
+        if message
+            .answers
+            .iter()
+            .any(|record| matches!(record.data, RData::Update0(_)))
+        {
+            return Response::Failed(ResponseCode::FormErr);
+        }
         if header.truncation {
             return Response::Truncated(match self.answer(&message) {
                 Answer::Records(records) => Some(DnsRecords {
@@ -185,3 +193,67 @@ const EDNS_PAYLOAD_LEN: u16 = 1200;
 
 /// Maximum number of aliases that are followed within one answer.
 const MAX_ALIASES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::rr::rdata::A;
+    use proptest::prelude::*;
+
+    fn question() -> DnsQuestion {
+        DnsQuestion {
+            id: 7,
+            name: Name::from_ascii("app.test.").unwrap(),
+            kind: RecordType::A,
+        }
+    }
+
+    /// A response with the address 10.0.0.1, which is at its end.
+    fn response() -> Vec<u8> {
+        let question = question();
+        let mut message = Message::new(7, MessageType::Response, OpCode::Query);
+        message.add_query(Query::query(question.name.clone(), question.kind));
+        message.add_answer(Record::from_rdata(
+            question.name,
+            60,
+            RData::A(A::new(10, 0, 0, 1)),
+        ));
+        message.to_vec().unwrap()
+    }
+
+    #[test]
+    fn record_without_data_is_an_error_of_the_server() {
+        let bytes = response();
+        let Response::Final(Answer::Records(records)) = question().decode(&bytes) else {
+            panic!("it has one record");
+        };
+        assert_eq!(records.data, [RData::A(A::new(10, 0, 0, 1))]);
+        let end = bytes.len() - 6;
+        // RDLENGTH is 0.
+        let empty = [&bytes[..end], &[0, 0]].concat();
+        let decoded = question().decode(&empty);
+        assert!(
+            matches!(decoded, Response::Failed(ResponseCode::FormErr)),
+            "{decoded:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_of_a_changed_response_has_an_address(
+            at in 0..100_usize, bytes in proptest::collection::vec(any::<u8>(), 0..4), cut in 0..60_usize,
+        ) {
+            let mut message = response();
+            for (offset, byte) in bytes.into_iter().enumerate() {
+                if let Some(changed) = message.get_mut(at + offset) {
+                    *changed = byte;
+                }
+            }
+            message.truncate(message.len().saturating_sub(cut / 10));
+            if let Response::Final(Answer::Records(records)) = question().decode(&message) {
+                prop_assert!(!records.data.is_empty());
+                prop_assert!(records.data.iter().all(|data| data.ip_addr().is_some()));
+            }
+        }
+    }
+}

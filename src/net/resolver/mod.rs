@@ -36,7 +36,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 use tracing::warn;
@@ -189,21 +189,26 @@ impl<T> WatchedFile<T> {
     /// Returns the content, which is read again if the file has changed.
     fn content(&self, parse: impl FnOnce(Result<Vec<u8>, files::ReadError>) -> T) -> Arc<T> {
         let stamp = stamp(&self.path);
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*read {
-            Some((then, content)) if *then == stamp => content.clone(),
-            _ => {
-                let content = Arc::new(parse(files::read(&self.path, MAX_FILE_LEN)));
-                *read = Some((stamp, content.clone()));
-                content
-            }
+        if let Some((then, content)) = &*self.lock()
+            && *then == stamp
+        {
+            return content.clone();
         }
+        // Without the lock, so that other lookups do not wait for the disk; some of them may read the file too.
+        let content = Arc::new(parse(files::read(&self.path, MAX_FILE_LEN)));
+        *self.lock() = Some((stamp, content.clone()));
+        content
     }
 
     /// Returns the content as last read.
     fn current(&self) -> Option<Arc<T>> {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.lock();
         read.as_ref().map(|(_, content)| content.clone())
+    }
+
+    // No panic can occur while the content is only partly updated.
+    fn lock(&self) -> MutexGuard<'_, Option<(FileStamp, Arc<T>)>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

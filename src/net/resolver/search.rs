@@ -269,6 +269,9 @@ async fn addresses(
             ips.push(ip);
         }
     }
+    if ips.is_empty() {
+        return Err(QueryError::Empty("the answer has no address"));
+    }
     Ok(HostAddresses {
         ips,
         ttl: records.ttl,

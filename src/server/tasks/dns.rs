@@ -109,8 +109,10 @@ impl DnsTasks {
             let (interval_sender, max_interval) = watch::channel(max_interval);
             let (resolver, sender) = (self.context.resolver.clone(), self.sender.clone());
             let (queried, tasks) = (name.clone(), &self.context.tasks);
-            tasks.spawn_until(tasks.stop_token(), async move {
-                query_periodically(queried, max_interval, &resolver, sender).await;
+            tasks.spawn_loop("dns", tasks.stop_token(), move || {
+                let (queried, max_interval) = (queried.clone(), max_interval.clone());
+                let (resolver, sender) = (resolver.clone(), sender.clone());
+                async move { query_periodically(queried, max_interval, &resolver, sender).await }
             });
             let tracked = TrackedName {
                 max_interval: interval_sender,

@@ -41,9 +41,11 @@ impl CertificateWatch {
     pub(crate) fn refresh(&mut self) {
         self.running = None;
         let certificates = self.context.live.snapshot().certificates.clone();
-        let watch = certs::watch_files(certificates, self.context.metrics.clone());
+        let metrics = self.context.metrics.clone();
+        let watch = move || certs::watch_files(certificates.clone(), metrics.clone());
         let stop = self.context.tasks.stop_token();
-        self.context.tasks.spawn_until(stop.clone(), watch);
+        let tasks = &self.context.tasks;
+        tasks.spawn_loop("certificate-files", stop.clone(), watch);
         self.running = Some(stop.drop_guard());
     }
 }
@@ -70,27 +72,8 @@ impl ConfigWatch {
         if files.is_empty() {
             return config_watch;
         }
-        tasks.spawn_until(tasks.stop_token(), async move {
-            let watch = tokio::select! {
-                watch = Watch::open(files) => watch,
-                () = sender.closed() => return,
-            };
-            let Some(mut watch) = watch else { return };
-            let _ = open_files.set(watch.open_files());
-            // A program may be writing the files, and the first part of them would be read.
-            tokio::select! {
-                () = watch.settle() => {}
-                () = sender.closed() => return,
-            }
-            let _ = sender.try_send(ConfigEvent::Watching);
-            loop {
-                tokio::select! {
-                    _ = watch.changed() => {}
-                    () = sender.closed() => return,
-                }
-                // If the queue is full, a notification is already pending.
-                let _ = sender.try_send(ConfigEvent::Changed);
-            }
+        tasks.spawn_loop("configuration-files", tasks.stop_token(), move || {
+            report_changes(files.clone(), open_files.clone(), sender.clone())
         });
         config_watch
     }
@@ -104,5 +87,33 @@ impl ConfigWatch {
     pub(crate) fn is_being_written(&self) -> bool {
         let open_files = self.open_files.get();
         open_files.is_some_and(OpenFiles::is_being_written)
+    }
+}
+
+/// Reports changes of these files until the receiver is dropped.
+async fn report_changes(
+    files: Vec<WatchedPath>,
+    open_files: Arc<OnceLock<OpenFiles>>,
+    sender: mpsc::Sender<ConfigEvent>,
+) {
+    let watch = tokio::select! {
+        watch = Watch::open(files) => watch,
+        () = sender.closed() => return,
+    };
+    let Some(mut watch) = watch else { return };
+    let _ = open_files.set(watch.open_files());
+    // A program may be writing the files, and the first part of them would be read.
+    tokio::select! {
+        () = watch.settle() => {}
+        () = sender.closed() => return,
+    }
+    let _ = sender.try_send(ConfigEvent::Watching);
+    loop {
+        tokio::select! {
+            _ = watch.changed() => {}
+            () = sender.closed() => return,
+        }
+        // If the queue is full, a notification is already pending.
+        let _ = sender.try_send(ConfigEvent::Changed);
     }
 }

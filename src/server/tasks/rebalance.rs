@@ -93,11 +93,12 @@ impl RebalanceTask {
     fn start(self) -> DropGuard {
         let tasks = self.context.tasks.clone();
         let stop = tasks.stop_token();
-        tasks.spawn_until(stop.clone(), self.run());
+        let task = Arc::new(self);
+        tasks.spawn_loop("rebalance", stop.clone(), move || task.clone().run());
         stop.drop_guard()
     }
 
-    async fn run(self) {
+    async fn run(self: Arc<Self>) {
         let mut growth = GrowthDetector::default();
         let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -122,7 +122,10 @@ impl Acme {
             challenge: config.challenge,
             hosts: Mutex::default(),
         };
-        acme.spawn(renewal::maintenance_loop(acme.client.clone()));
+        let client = acme.client.clone();
+        acme.spawn_loop("acme-store", move || {
+            renewal::maintenance_loop(client.clone())
+        });
         Ok(acme)
     }
 
@@ -170,7 +173,10 @@ impl Acme {
             if !host.is_served() && self.client.until_issued == UntilIssued::SelfSigned {
                 self.serve_self_signed(&name);
             }
-            self.spawn(renewal::renewal_loop(self.client.clone(), host.clone()));
+            let (client, renewed) = (self.client.clone(), host.clone());
+            self.spawn_loop("acme-renewal", move || {
+                renewal::renewal_loop(client.clone(), renewed.clone())
+            });
             hosts.insert(name, host);
         }
     }
@@ -227,8 +233,13 @@ impl Acme {
         }
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_until(self.tasks.stop_token(), task);
+    fn spawn_loop<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        start: impl FnMut() -> F + Send + 'static,
+    ) {
+        let stop = self.tasks.stop_token();
+        self.tasks.spawn_loop(name, stop, start);
     }
 
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<AcmeHost>>> {

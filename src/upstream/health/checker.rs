@@ -35,7 +35,7 @@ pub(crate) async fn run_checker(
     tokio::select! {
         () = check_loop(health_check.clone(), resolver, descriptors) => {}
         () = probe_loop(health_check.clone(), resolver, descriptors) => {}
-        () = log_changes(health_check, metrics, down) => {}
+        () = report_changes(health_check, metrics, down) => {}
     }
 }
 
@@ -87,7 +87,9 @@ async fn check_loop(
     }
 }
 
-async fn log_changes(
+/// Logs and counts each change of the condition. `down` closes the sessions of a backend that is down, if its pool is
+/// configured so. A backend that is up again is offered to queued requests.
+async fn report_changes(
     mut check_rx: watch::Receiver<HealthCheck>,
     metrics: &Metrics,
     down: impl Fn(&HealthCheck),
@@ -109,14 +111,14 @@ async fn log_changes(
             match change.to {
                 Condition::Up => {
                     info!(%pool, backend = %name, "backend is up");
-                    backend.start_slow(Instant::now());
+                    backend.offer_capacity();
                 }
                 Condition::Down => {
                     warn!(%pool, backend = %name, %why, "backend is down; health checks fail");
                     down(&health_check);
                 }
                 Condition::Ejected => {
-                    warn!(%pool, backend = %name, %why, "backend is ejected; handshakes fail");
+                    warn!(%pool, backend = %name, %why, "backend is ejected; connects or handshakes fail");
                 }
             }
         }

@@ -12,9 +12,12 @@ pub(crate) mod state;
 
 use crate::{
     config,
-    upstream::health::{
-        error::CheckError,
-        state::{Condition, FailureSource, HealthState, HealthTier},
+    upstream::{
+        health::{
+            error::CheckError,
+            state::{Condition, FailureSource, HealthState, HealthTier},
+        },
+        slow_start::SlowStart,
     },
 };
 use std::{
@@ -34,6 +37,7 @@ pub struct BackendHealth {
     /// Whether something has failed since the last success; only then does a success take the lock.
     has_failures: AtomicBool,
     record: Mutex<HealthRecord>,
+    slow_start: SlowStart,
     /// Wakes the checker task: a change must be logged, or an ejection has begun; also for changes of the other states.
     changed: Notify,
     /// Wakes the connect probes: the time of the next one has changed.
@@ -64,6 +68,7 @@ impl BackendHealth {
             tier: AtomicU8::new(HealthTier::UP.bits()),
             has_failures: AtomicBool::new(false),
             record: Mutex::default(),
+            slow_start: SlowStart::default(),
             changed: Notify::new(),
             probe_changed: Notify::new(),
         }
@@ -76,7 +81,12 @@ impl BackendHealth {
 
     /// Returns its tier, by which a pick prefers backends.
     pub(crate) fn tier(&self) -> HealthTier {
-        HealthTier::from_bits(self.tier.load(Ordering::Relaxed))
+        HealthTier::from_bits(self.tier.load(Ordering::Acquire))
+    }
+
+    /// Returns the slow start of the backend, which begins whenever it is up again.
+    pub(crate) fn slow_start(&self) -> &SlowStart {
+        &self.slow_start
     }
 
     /// Returns its condition, and the last failure unless there was a success since.
@@ -95,10 +105,17 @@ impl BackendHealth {
         Some(until.saturating_duration_since(now))
     }
 
-    /// Records that a session or request has reached it.
+    /// Records that a handshake was answered.
     pub(crate) fn record_response(&self) {
         if self.has_failures.load(Ordering::Relaxed) {
             self.change(HealthState::record_response);
+        }
+    }
+
+    /// Records that a plain request was answered.
+    pub(crate) fn record_plain_response(&self) {
+        if self.has_failures.load(Ordering::Relaxed) {
+            self.change(HealthState::record_plain_response);
         }
     }
 
@@ -172,8 +189,12 @@ impl BackendHealth {
         let (before, times_before) = (record.state.condition(), times(&record.state));
         act(&mut record.state);
         let to = record.state.condition();
+        if to == Condition::Up && before != Condition::Up {
+            // Before a pick sees that it is up.
+            self.slow_start.begin(Instant::now());
+        }
         let tier = record.state.tier();
-        self.tier.store(tier.bits(), Ordering::Relaxed);
+        self.tier.store(tier.bits(), Ordering::Release);
         let has_failures = record.state.why().is_some();
         self.has_failures.store(has_failures, Ordering::Relaxed);
         if times(&record.state) != times_before {

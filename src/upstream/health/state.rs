@@ -267,7 +267,18 @@ impl HealthState {
         self.next_probe = Some(now + interval.min(MAX_PROBE_INTERVAL));
     }
 
-    /// Records that a session or request was answered, which ends an ejection. Health checks are not affected.
+    /// Records that a plain request was answered. The backend can be connected to, and nothing is known about its
+    /// handshakes: failed ones still count, and an ejection ends at its time.
+    pub(crate) fn record_plain_response(&mut self) {
+        self.record_connected();
+        self.failures.retain(|(_, client)| client.is_some());
+        let has_failures = !self.failures.is_empty() || self.ejected.is_some();
+        if !self.down && self.against == 0 && !has_failures {
+            self.why = None;
+        }
+    }
+
+    /// Records that a handshake was answered, which ends an ejection. Health checks are not affected.
     pub(crate) fn record_response(&mut self) {
         self.failures.clear();
         self.ejected = None;

@@ -34,7 +34,12 @@ fn pool_config(balance: config::Balance, weights: &[u16]) -> config::Pool {
 
 fn built(pool_config: &config::Pool, previous: Option<&Pool>) -> Pool {
     let mut backends = Backends::containing(previous.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", pool_config, &mut backends, &mut vec![]).carry_over(previous, &mut backends)
+    let pool = Pool::new("test", pool_config, &mut backends, &mut vec![])
+        .carry_over(previous, &mut backends);
+    if previous.is_none() {
+        pool.commit();
+    }
+    pool
 }
 
 fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
@@ -158,6 +163,7 @@ fn reload_keeps_leases_and_applies_new_limits() {
     let added = config::Backend::at("ws://127.0.0.1:9999".parse().unwrap());
     config.backends.push(config::Located::nowhere(added));
     let new = built(&config, Some(&old));
+    new.start_new_backends(Instant::now());
     new.commit();
     assert_eq!(leases(&new), [10, 0]);
     let more: Vec<_> = (0..6).map(|_| pick_lease(&new)).collect();
@@ -458,6 +464,7 @@ async fn slow_start_limits_a_new_backend_unless_it_is_alone() {
     let _held: Vec<_> = (0..20_000).map(|_| pick_lease(&old)).collect();
     config.backends.push(added);
     let new = built(&config, Some(&old));
+    new.start_new_backends(Instant::now());
     new.commit();
     let [backends @ .., cold] = &new.backends()[..] else {
         unreachable!("there are three");
@@ -490,12 +497,49 @@ async fn slow_start_limits_a_new_backend_unless_it_is_alone() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn slow_start_limits_a_backend_that_a_new_pool_has_too() {
+    let config = pool_config(LeastSessions, &[1; 2]);
+    let one = config.backends[..1].to_vec();
+    let before = built(
+        &config::Pool {
+            backends: one,
+            ..config.clone()
+        },
+        None,
+    );
+    let config = config::Pool {
+        slow_start: config::DurationValue(Duration::from_secs(100)),
+        ..config
+    };
+    let mut backends = Backends::containing(before.backends());
+    let mut pool = |before| {
+        Pool::new("test", &config, &mut backends, &mut vec![]).carry_over(before, &mut backends)
+    };
+    let pools = [pool(None), pool(Some(&before))];
+    let now = Instant::now();
+    // Nothing takes effect before all are committed.
+    assert!(
+        pools
+            .iter()
+            .all(|pool| !pool.is_warming(&pool.backends()[1], now))
+    );
+    pools.iter().for_each(|pool| pool.start_new_backends(now));
+    pools.iter().for_each(|pool| pool.commit());
+    for pool in pools {
+        let warming = pool.backends();
+        let warming = warming.iter().map(|backend| pool.is_warming(backend, now));
+        assert_eq!(warming.collect::<Vec<_>>(), [false, true]);
+    }
+}
+
 /// The sessions of ten backends, the last of which is new, after the excess of the others was closed and has
 /// reconnected.
 fn rebalanced_loads(balance: config::Balance) -> Vec<u64> {
     let nine = pool(balance, &[1; 9]);
     let mut held: Vec<Lease> = (0..900).map(|_| pick_lease(&nine)).collect();
     let ten = built(&pool_config(balance, &[1; 10]), Some(&nine));
+    ten.start_new_backends(Instant::now());
     ten.commit();
     let load_shares = ten.load_shares(Instant::now());
     let mut surplus: HashMap<_, _> = load_shares

@@ -41,8 +41,12 @@ fn pool(backends: usize, handshakes: u32, queue: u32) -> Pool {
 
 fn built(pool_config: &config::Pool, before: Option<&Pool>) -> Pool {
     let mut known_backends = Backends::containing(before.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", pool_config, &mut known_backends, &mut vec![])
-        .carry_over(before, &mut known_backends)
+    let pool = Pool::new("test", pool_config, &mut known_backends, &mut vec![])
+        .carry_over(before, &mut known_backends);
+    if before.is_none() {
+        pool.commit();
+    }
+    pool
 }
 
 fn acquire<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiring<'a> {
@@ -251,8 +255,10 @@ async fn pools_that_share_a_backend_have_separate_limits_and_queues() {
     let mut known_backends = Backends::default();
     let mut pool = |name, handshakes| {
         let pool_config = pool_config(1, handshakes, 100);
-        Pool::new(name, &pool_config, &mut known_backends, &mut vec![])
-            .carry_over(None, &mut known_backends)
+        let pool = Pool::new(name, &pool_config, &mut known_backends, &mut vec![])
+            .carry_over(None, &mut known_backends);
+        pool.commit();
+        pool
     };
     let (narrow, wide) = (pool("narrow", 1), pool("wide", 2));
     let [one, other] = [acquire_now(&narrow).await, acquire_now(&wide).await];
@@ -357,7 +363,9 @@ async fn pools_that_share_a_backend_lose_no_capacity() {
                 &mut known_backends,
                 &mut vec![],
             );
-            Arc::new(pool.carry_over(None, &mut known_backends))
+            let pool = pool.carry_over(None, &mut known_backends);
+            pool.commit();
+            Arc::new(pool)
         })
         .collect();
     let mut tasks = tokio::task::JoinSet::new();
@@ -388,8 +396,10 @@ async fn backend_notifies_only_pools_with_queued_requests() {
     let mut known_backends = Backends::default();
     let mut pool = |name, backends| {
         let pool_config = pool_config(backends, 1, 100);
-        Pool::new(name, &pool_config, &mut known_backends, &mut vec![])
-            .carry_over(None, &mut known_backends)
+        let pool = Pool::new(name, &pool_config, &mut known_backends, &mut vec![])
+            .carry_over(None, &mut known_backends);
+        pool.commit();
+        pool
     };
     let (one, both) = (pool("one", 1), pool("both", 2));
     let [first, second] = &both.backends()[..] else {

@@ -33,6 +33,10 @@ async fn backend() -> SocketAddr {
                         wire.send("HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\n\r\n")
                             .await
                     }
+                    "/503" => {
+                        wire.send("HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n")
+                            .await
+                    }
                     "/subprotocol" => {
                         let more = "Sec-WebSocket-Protocol: other\r\n";
                         wire.send(switching_protocols(&request, more)).await;
@@ -104,6 +108,12 @@ async fn failure_that_a_client_can_cause_ejects_only_if_a_second_client_has_it()
         (
             "connection closed without a response",
             handshake("/closes", ""),
+            Waits,
+            true,
+        ),
+        (
+            "handshake that cannot be served",
+            handshake("/503", ""),
             Waits,
             true,
         ),

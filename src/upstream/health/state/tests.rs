@@ -154,6 +154,27 @@ fn unanswered_handshakes_within_the_interval_eject_for_a_limited_time() {
 }
 
 #[test]
+fn plain_response_does_not_clear_failed_handshakes() {
+    let (mut state, now) = (HealthState::default(), Instant::now());
+    for n in 0..2 {
+        state.record_failure(now, &passive(3), "silent".to_owned(), client(n, false));
+        state.record_failure(now, &passive(3), "refused".to_owned(), REFUSED);
+        state.record_plain_response();
+        assert_eq!(state.condition(), Up);
+    }
+    assert_eq!(state.why().unwrap(), "refused");
+    state.record_failure(now, &passive(3), "silent".to_owned(), client(2, false));
+    assert_eq!(state.condition(), Ejected);
+    state.record_plain_response();
+    assert_eq!(state.condition(), Ejected);
+    state.record_response();
+    assert_eq!((state.condition(), state.why()), (Up, None));
+    state.record_failure(now, &passive(3), "refused".to_owned(), REFUSED);
+    state.record_plain_response();
+    assert_eq!(state.why(), None);
+}
+
+#[test]
 fn consecutive_failed_connects_eject_whatever_the_interval() {
     let (mut state, start) = (HealthState::default(), Instant::now());
     let second = |n: u64| start + Duration::from_secs(n);
