@@ -157,13 +157,16 @@ fn unanswered_handshakes_within_the_interval_eject_for_a_limited_time() {
 fn plain_response_does_not_clear_failed_handshakes() {
     let (mut state, now) = (HealthState::default(), Instant::now());
     for n in 0..2 {
-        state.record_failure(now, &passive(3), "silent".to_owned(), client(n, false));
-        state.record_failure(now, &passive(3), "refused".to_owned(), REFUSED);
+        state.record_failure(now, &passive(4), "silent".to_owned(), client(n, false));
+        state.record_failure(now, &passive(4), "refused".to_owned(), REFUSED);
         state.record_plain_response();
         assert_eq!(state.condition(), Up);
     }
     assert_eq!(state.why().unwrap(), "refused");
-    state.record_failure(now, &passive(3), "silent".to_owned(), client(2, false));
+    for n in 2..4 {
+        assert_eq!(state.condition(), Up);
+        state.record_failure(now, &passive(4), "silent".to_owned(), client(n, false));
+    }
     assert_eq!(state.condition(), Ejected);
     state.record_plain_response();
     assert_eq!(state.condition(), Ejected);
