@@ -208,7 +208,7 @@ mod tests {
         let status = loop {
             match child.try_wait().unwrap() {
                 Some(status) => break Some(status),
-                None if started.elapsed() > 5 * FLUSH_TIMEOUT => break None,
+                None if started.elapsed() > 30 * FLUSH_TIMEOUT => break None,
                 None => thread::sleep(Duration::from_millis(10)),
             }
         };
