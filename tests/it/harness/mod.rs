@@ -60,8 +60,8 @@ pub(crate) fn within<T>(what: &str, event: impl Future<Output = T>) -> impl Futu
     within_from(Location::caller(), what, event)
 }
 
-/// Does the same on behalf of `caller`, for a step of a longer event: each step has the whole deadline, so that a large
-/// transfer may take longer than one.
+/// Awaits one step of a longer event that `caller` awaits. Each step has the whole deadline, so that a large transfer may
+/// take longer than one deadline.
 async fn within_from<T>(
     caller: &'static Location<'static>,
     what: &str,
