@@ -128,7 +128,7 @@ const LONG_TIMEOUTS: ServeTimeouts = ServeTimeouts {
     shutdown: LONG_TIMEOUT,
 };
 
-const SHORT_TIMEOUT: Duration = Duration::from_millis(50);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn paths_by_surface_and_method() {

@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn hung_read_ends_the_wait_and_is_named() {
         let (release, hung) = mpsc::channel::<()>();
-        let limit = Duration::from_millis(50);
+        // Long enough for a thread to start on a loaded machine.
+        let limit = Duration::from_millis(500);
         let exceeded = within(limit, move || {
             let _reading = reading(Path::new("/mnt/hung/key.pem"));
             let _ = hung.recv_timeout(Duration::from_secs(20));
@@ -215,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn late_result_is_returned_after_the_deadline() {
         let (release, hung) = mpsc::channel::<()>();
-        let mut work = BlockingWork::start(Duration::from_millis(50), move || {
+        let mut work = BlockingWork::start(Duration::from_millis(500), move || {
             let _reading = reading(Path::new("/mnt/hung/key.pem"));
             let _ = hung.recv_timeout(Duration::from_secs(20));
             7

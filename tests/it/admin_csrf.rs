@@ -103,6 +103,8 @@ impl TcpAdmin {
         let mut client = Wire::tls(stream.expect("its own CA"));
         client.send(handshake("/", "")).await;
         assert_eq!(client.head().await.status(), 101);
+        // It is registered once it relays.
+        client.echoes().await;
         client
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::harness::{
     Backend, Lockgate, Wire, eventually, handshake, observe, raise_descriptor_limit,
-    switching_protocols,
+    switching_protocols, within,
 };
 use std::{
     fmt::Display,
@@ -17,6 +17,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -100,7 +101,7 @@ async fn request_without_free_capacity_waits_in_fifo_order() {
 #[tokio::test]
 async fn full_queue_share_and_wait_are_refused_with_503() {
     let backend = Backend::listen().await;
-    let more = "admission = { handshakes = 1, queue = 12, wait = \"4s\" }";
+    let more = "admission = { handshakes = 1, queue = 12, wait = \"8s\" }";
     let lockgate = Lockgate::with_file(&pool(&[backend.address], more))
         .start()
         .await;
@@ -110,10 +111,14 @@ async fn full_queue_share_and_wait_are_refused_with_503() {
     until_waiting(&lockgate, 1).await;
     // A client may hold a tenth of the queue: one of twelve.
     let mut greedy = open(&lockgate, "/", 1).await;
+    lockgate
+        .record(|record| record["why"] == "queue-share")
+        .await;
     let mut others = vec![];
     for client in 2..13 {
         others.push(open(&lockgate, "/", client).await);
     }
+    until_waiting(&lockgate, 12).await;
     let mut surplus = open(&lockgate, "/", 13).await;
     for (wire, why) in [
         (&mut greedy, "queue-share"),
@@ -124,12 +129,18 @@ async fn full_queue_share_and_wait_are_refused_with_503() {
         assert_eq!(head.status(), 503, "{why}");
         assert_eq!(head.get("retry-after"), Some("1"));
         lockgate.record(|record| record["why"] == why).await;
-        assert!(refused(&lockgate, why).await >= 1.0, "{why}");
+        eventually(format!("a count of {why}"), async || {
+            refused(&lockgate, why).await >= 1.0
+        })
+        .await;
     }
     for mut wire in others {
         assert_eq!(wire.head().await.status(), 503);
     }
-    assert_eq!(refused(&lockgate, "queue-wait").await, 12.0);
+    eventually("twelve that waited too long", async || {
+        observe(refused(&lockgate, "queue-wait").await, |it| *it == 12.0)
+    })
+    .await;
     until_waiting(&lockgate, 0).await;
 }
 
@@ -260,8 +271,9 @@ async fn added_backend_is_in_slow_start() {
     assert_eq!(status["backends"][0]["state"], "up");
 }
 
-/// Starts a backend that takes 50 ms for a handshake; also returns its maximum of concurrent handshakes.
-async fn slow_backend() -> (SocketAddr, Arc<AtomicUsize>) {
+/// Starts a backend that takes 50 ms for a handshake, from the time on when `limit` of them have been concurrent; also
+/// returns its maximum of concurrent handshakes.
+async fn slow_backend(limit: usize) -> (SocketAddr, watch::Receiver<usize>) {
     // A backlog for all clients, so that an overflow can only be that of Lockgate's listener.
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket
@@ -269,15 +281,19 @@ async fn slow_backend() -> (SocketAddr, Arc<AtomicUsize>) {
         .expect("a free port");
     let listener: TcpListener = socket.listen(4096).expect("it listens");
     let address = listener.local_addr().expect("bound");
-    let max = Arc::new(AtomicUsize::new(0));
-    let (now, seen) = (Arc::new(AtomicUsize::new(0)), max.clone());
+    let (seen, max) = watch::channel(0);
+    let (now, reached) = (Arc::new(AtomicUsize::new(0)), max.clone());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let now = now.clone();
-            seen.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            let (now, mut reached) = (now.clone(), reached.clone());
+            let concurrent = now.fetch_add(1, SeqCst) + 1;
+            seen.send_modify(|max| *max = concurrent.max(*max));
             tokio::spawn(async move {
                 let mut wire = Wire::thin(stream);
                 let request = wire.head().await;
+                // On a slow machine the clients would never be as many at a time.
+                let reached = within("concurrent handshakes", reached.wait_for(|it| *it >= limit));
+                drop(reached.await);
                 // How long this backend needs for a handshake.
                 sleep(Duration::from_millis(50)).await;
                 now.fetch_sub(1, SeqCst);
@@ -298,7 +314,7 @@ async fn concurrent_handshakes_stay_within_the_limit_under_load() {
     let (measured, clients) = (clients.is_some(), clients.unwrap_or(200));
     let handshakes = if measured { 64 } else { 16 };
     raise_descriptor_limit();
-    let (backend, max) = slow_backend().await;
+    let (backend, max) = slow_backend(handshakes).await;
     let more =
         format!("admission = {{ handshakes = {handshakes}, queue = {clients}, wait = \"60s\" }}");
     let lockgate = Arc::new(Lockgate::with_file(&pool(&[backend], &more)).start().await);
@@ -326,7 +342,7 @@ async fn concurrent_handshakes_stay_within_the_limit_under_load() {
     let mut waits: Vec<_> = served.iter().map(|(wait, _)| *wait).collect();
     waits.sort_unstable();
     let overflows = listen_overflows() - overflows;
-    let max = max.load(SeqCst);
+    let max = *max.borrow();
     println!(
         "{clients} clients, {handshakes} handshakes of 50 ms at a time: {took:.2?}; at most {max} at a time; \
          waited {:.2?} in the median, {:.2?} at most; {overflows} listen overflows",

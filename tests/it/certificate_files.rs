@@ -217,6 +217,8 @@ async fn chain_that_clients_cannot_verify_has_one_warning() {
         if let Some(word) = word {
             lockgate.until_logged(word).await;
         }
+        // Lines of the start precede the one of its end.
+        lockgate.until_logged("\"ready\"").await;
         let logged = lockgate.log("WARN");
         let logged = logged.iter().filter(|line| {
             line["file"]

@@ -165,11 +165,14 @@ async fn reload_reports_an_unusable_pair_as_long_as_it_lasts() {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
-    assert_eq!(fixture.kept().len(), 1, "logged once");
     fs::write(fixture.dir().join("key.pem"), &pair.key).unwrap();
     let (_, text) = fixture.lockgate.command(&["reload"]).await;
     assert!(!text.contains("previous one"), "{text}");
     assert_eq!(fixture.served().await, pair.der);
+    let is_new = |line: &Value| line["not_after"].is_string();
+    fixture.lockgate.logged("INFO", is_new).await;
+    eventually("the error in the log", async || !fixture.kept().is_empty()).await;
+    assert_eq!(fixture.kept().len(), 1, "logged once");
 }
 
 #[tokio::test]

@@ -106,13 +106,16 @@ async fn second_lockgate_on_the_same_port_names_the_first() {
 async fn names_of_the_certificate_are_printed_without_a_host() {
     let to = format!("ws://{}", Backend::echo().await);
     let lockgate = Lockgate::with_flags(&["--to", &to]).start().await;
+    lockgate.until_logged("--host NAME").await;
     let text = lockgate.stderr();
     assert!(
         text.contains("--host NAME") && text.contains("127.0.0.1"),
         "{text}"
     );
     let lockgate = Lockgate::with_flags(&["--to", &to, "--host", "a.test"]);
-    let text = lockgate.start().await.stderr();
+    let lockgate = lockgate.start().await;
+    lockgate.until_logged("\"ready\"").await;
+    let text = lockgate.stderr();
     assert!(!text.contains("--host NAME"), "{text}");
 }
 

@@ -250,12 +250,15 @@ async fn frame_rate_counts_the_frames_of_the_client() {
             reserved: if compressed { 4 } else { 0 },
             ..Frame::new(0x1, b"")
         };
-        client.send_frame(first).await;
         let empty = Frame {
             fin: false,
             ..Frame::new(0x0, b"")
         };
-        client.send(empty.masked().encode().repeat(10)).await;
+        // In one write and more than enough, because the rate permits another frame every 100 ms.
+        let empties = empty.masked().encode().repeat(50);
+        client
+            .send([first.masked().encode(), empties].concat())
+            .await;
         assert_eq!(client.frame().await.closes_with(), (1008, ""));
         let record = lockgate.closed().await;
         assert_eq!(record["why"], "over-rate");

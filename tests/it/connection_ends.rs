@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 #[tokio::test]
 async fn h2_client_that_ignores_goaway_is_disconnected() {
     let backend = Backend::listen().await;
-    let limits = "[limits]\nidle = \"300ms\"\nrequest_head = \"700ms\"\n";
+    let limits = "[limits]\nidle = \"1s\"\nrequest_head = \"2s\"\n";
     let lockgate = Lockgate::to(backend.address).server(limits).start().await;
     let first = frame(HEADERS, END_HEADERS | END_STREAM, 1, &unknown_host());
     let stream = lockgate.tls_for_h2().await;
@@ -48,8 +48,9 @@ async fn h2_client_that_ignores_goaway_is_disconnected() {
         }
     })
     .await;
+    // No other deadline ends it.
     assert!(
-        started.elapsed() < Duration::from_secs(4),
+        started.elapsed() < Duration::from_secs(15),
         "{:?}",
         started.elapsed()
     );
@@ -75,7 +76,7 @@ async fn h2_frames_without_pause_do_not_extend_the_head_deadline() {
         };
         within("the end of the connection", flood).await;
         assert!(
-            started.elapsed() < Duration::from_secs(5),
+            started.elapsed() < Duration::from_secs(15),
             "{:?}",
             started.elapsed()
         );
@@ -141,7 +142,8 @@ async fn shutdown_ends_within_its_window() {
     lockgate.terminate();
     lockgate.exit().await;
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // A window and a margin; a connection that postpones the end would do so without limit.
+    assert!(took < Duration::from_secs(15), "{took:?}");
     drop((
         silent,
         half_hello,

@@ -83,15 +83,8 @@ async fn container_resolves_names_by_dns() {
         .start(&[&environment[..], &[("LOCKGATE_TO", &unknown)]].concat())
         .await;
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 502);
-    within("the reason", async {
-        while !lockgate
-            .stderr()
-            .contains("cannot find an address for `unknown.test`: it is not in /etc/hosts; DNS: ")
-        {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let reason = "cannot find an address for `unknown.test`: it is not in /etc/hosts; DNS: ";
+    lockgate.until_logged(reason).await;
 }
 
 #[test]

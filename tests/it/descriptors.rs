@@ -80,7 +80,7 @@ async fn descriptor_exhaustion_keeps_sessions_and_refuses_connections() {
     );
     assert!(refused > 0);
     assert!(share <= 0.1, "{:.0} % of a core", share * 100.0);
-    assert!(recovery <= Duration::from_secs(1), "{recovery:?}");
+    assert!(recovery <= Duration::from_secs(5), "{recovery:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,7 +132,7 @@ async fn plain_h2_requests_of_one_address_leave_descriptors_for_others() {
     // The address above its share gets neither a connection nor a request.
     assert!(lockgate.try_tls("a.test").await.is_err());
     let failures = "lockgate_connection_failures_total{why=\"descriptors-share\"}";
-    assert_eq!(lockgate.metric(failures).await, 1.0);
+    lockgate.until_metric(failures, 1.0).await;
 
     drop((attackers, others));
     eventually("the permits are released", async || {
@@ -194,7 +194,10 @@ async fn requests_without_a_descriptor_get_503_and_eject_no_backend() {
     // A connection without a descriptor is closed.
     assert!(other(&lockgate).await.is_err());
     let failures = "lockgate_connection_failures_total{why=\"descriptors\"}";
-    assert!(lockgate.metric(failures).await >= 1.0);
+    eventually("a count of it", async || {
+        lockgate.metric_or_zero(failures).await >= 1.0
+    })
+    .await;
     // As soon as one is free, others are served.
     drop(connections.pop());
     eventually("a client is served", async || {

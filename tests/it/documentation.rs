@@ -156,7 +156,7 @@ lockgate() {
     let commands = blocks.filter(|block| block.directive == Some(Directive::WithCa));
     script.extend(commands.map(|block| block.text));
     let output = Command::new("timeout")
-        .args(["60", "bash", "-c", &script])
+        .args(["180", "bash", "-c", &script])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("LOCKGATE", env!("CARGO_BIN_EXE_lockgate"))
@@ -199,7 +199,7 @@ async fn picture_of_the_demo_is_drawn() {
     let file = folder.path().join("demo.png");
     let mut script = Command::new("timeout");
     script
-        .args(["90", "node", "tests/node/picture.js"])
+        .args(["240", "node", "tests/node/picture.js"])
         .args([Path::new(env!("CARGO_BIN_EXE_lockgate")), &file])
         .current_dir(root())
         .stdin(Stdio::null());

@@ -158,8 +158,9 @@ async fn shutdown_ends_lingering_connections_within_a_second_and_exits_with_0() 
     let begun = Instant::now();
     lockgate.terminate();
     assert_eq!(lockgate.exit().await, Some(0));
+    // A second and a margin: `drain.window` is 20 s.
     assert!(
-        begun.elapsed() < Duration::from_secs(4),
+        begun.elapsed() < Duration::from_secs(10),
         "{:?}",
         begun.elapsed()
     );
@@ -298,10 +299,6 @@ async fn plain_http_upload_to_the_tls_port_gets_its_response() {
     assert!(end.bytes.starts_with(b"HTTP/1.1 400 "));
     assert_eq!(end.kind, EndKind::Fin);
     client.send(vec![b'x'; 1_000_000]).await;
-    assert_eq!(
-        lockgate
-            .metric_or_zero("lockgate_connection_failures_total{why=\"plain_http\"}")
-            .await,
-        1.0
-    );
+    let failures = "lockgate_connection_failures_total{why=\"plain_http\"}";
+    lockgate.until_metric(failures, 1.0).await;
 }

@@ -1,7 +1,6 @@
 //! No tunnel is opened before a valid 101; early data of the client is not relayed before.
 
-use crate::harness::{Backend, Frame, Head, Lockgate, handshake, switching_protocols};
-use std::net::SocketAddr;
+use crate::harness::{Backend, Frame, Head, Lockgate, Refusing, handshake, switching_protocols};
 
 /// The backend's behaviour instead of a valid response.
 enum Answer {
@@ -106,11 +105,8 @@ async fn late_101_opens_no_tunnel() {
 
 #[tokio::test]
 async fn unreachable_backend_is_a_502() {
-    let closed_port: SocketAddr = {
-        let backend = Backend::listen().await;
-        backend.address
-    };
-    let lockgate = Lockgate::to(closed_port).start().await;
+    let closed_port = Refusing::new();
+    let lockgate = Lockgate::to(closed_port.address).start().await;
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 502);
     assert_eq!(
         lockgate

@@ -142,7 +142,7 @@ async fn stuck_stream_does_not_delay_99_others() {
     let echo = Backend::echo().await;
     let (flood, progress) = Backend::flooding().await;
     let config = format!(
-        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n\
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[session]\nping = {{ legs = \"off\" }}\n\
          [[routes]]\nname = \"flood\"\nhosts = [\"a.test\"]\npath = \"/flood\"\nto = \"ws://{flood}\"\n\
          [[routes]]\nname = \"echo\"\nhosts = [\"a.test\"]\nto = \"ws://{echo}\"\n"
     );
@@ -218,7 +218,10 @@ async fn reset_streams_count_until_their_sessions_have_ended() {
         .record(|record| record["why"] == "streams-full")
         .await;
     assert_eq!(record["status"], 503);
-    assert_eq!(lockgate.status().await["sessions"], 3);
+    eventually("three sessions", async || {
+        lockgate.status().await["sessions"] == 3
+    })
+    .await;
     // Another connection has a limit of its own.
     let _other = lockgate.h2().await.session("/").await;
     eventually("the sessions have ended", async || {
@@ -273,13 +276,13 @@ async fn h2_websocket_false_disables_extended_connect() {
 async fn idle_connection_gets_goaway() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address);
-    let lockgate = setup.server("[limits]\nidle = \"600ms\"\n").start().await;
+    let lockgate = setup.server("[limits]\nidle = \"1500ms\"\n").start().await;
     let mut client = lockgate.h2().await;
     let pending = tokio::spawn(async move { (client.session("/").await, client) });
     let (mut server, _) = backend.accept_session().await;
     let (mut session, client) = pending.await.expect("no panic");
     // An idle session keeps its connection open beyond `limits.idle`.
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     session.send_frame(Frame::text("still here")).await;
     assert_eq!(server.frame().await, Frame::text("still here").masked());
     session.send_frame(Frame::close(1000, "")).await;

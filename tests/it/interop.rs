@@ -193,7 +193,7 @@ impl Server {
 
 /// Runs a script. Each check has its own deadline; this one is for the interpreter.
 async fn run(script: &str, arguments: &[&str]) -> Output {
-    tokio::time::timeout(Duration::from_secs(240), Program::run(script, arguments))
+    tokio::time::timeout(Duration::from_secs(420), Program::run(script, arguments))
         .await
         .unwrap_or_else(|_| panic!("{script} {arguments:?} hangs"))
 }

@@ -1,6 +1,6 @@
 //! Metrics, readiness, health and access records.
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, listener};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, handshake, listener, observe};
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use tokio::{
@@ -32,14 +32,16 @@ async fn metrics_listener_serves_metrics_but_no_commands() {
     assert_eq!(client.frame().await.closes_with().0, 4001);
     client.end().await;
     lockgate.closed().await;
-    let (_, text) = get(metrics, "/metrics").await;
     for line in [
         "lockgate_sessions 0",
         "lockgate_session_closes_total{code=\"4xxx\",by=\"client\"} 1",
         "lockgate_messages_total{from=\"client\"} 1",
         "lockgate_messages_total{from=\"backend\"} 1",
     ] {
-        assert!(text.contains(line), "{line} is not in\n{text}");
+        eventually(line, async || {
+            observe(get(metrics, "/metrics").await.1, |text| text.contains(line))
+        })
+        .await;
     }
     for (path, status) in [
         ("/healthz", 200),
@@ -120,7 +122,10 @@ async fn client_that_leaves_before_the_response_is_logged_as_499() {
         server.end().await;
     }
     assert_eq!(lockgate.records().len(), 2);
-    assert_eq!(lockgate.status().await["sessions"], 0);
+    eventually("no session", async || {
+        observe(lockgate.status().await, |status| status["sessions"] == 0)
+    })
+    .await;
 }
 
 #[tokio::test]

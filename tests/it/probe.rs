@@ -1,6 +1,6 @@
 //! `lockgate probe` and `lockgate doctor`: their output for a running Lockgate, and for errors.
 
-use crate::harness::{Backend, Lockgate};
+use crate::harness::{Backend, Lockgate, Refusing};
 use serde_json::Value;
 use std::process::Output;
 use tempfile::TempDir;
@@ -56,10 +56,8 @@ async fn failure_is_reported_with_its_step() {
     let port = lockgate.https.port();
     let folder = TempDir::new().expect("a folder");
     let ca = lockgate.ca().display().to_string();
-    let closed_port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("it has one").port()
-    };
+    let refusing = Refusing::new();
+    let closed_port = refusing.address.port();
     for (url, ca, step, text) in [
         (format!("wss://localhost:{port}/"), None, "TLS", "--ca FILE"),
         (format!("ws://localhost:{port}/"), None, "handshake", "400"),

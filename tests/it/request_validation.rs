@@ -66,7 +66,8 @@ impl Table {
     async fn new() -> Table {
         let (backend, recording) = recorder().await;
         // Short timeouts, so that each row can wait until its connection is closed.
-        let limits = "[limits]\nidle = \"100ms\"\nrequest_head = \"400ms\"\nbody_idle = \"400ms\"";
+        let limits =
+            "[limits]\nidle = \"100ms\"\nrequest_head = \"1500ms\"\nbody_idle = \"1500ms\"";
         let setup = Lockgate::to(backend).with("session = { close_timeout = \"100ms\" }");
         let lockgate = setup.server(limits).start().await;
         Table {

@@ -2,7 +2,7 @@
 
 use crate::{
     admission::pool,
-    harness::{Lockgate, Wire, switching_protocols},
+    harness::{Lockgate, Refusing, Wire, switching_protocols},
 };
 use std::{
     net::SocketAddr,
@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 /// Starts a backend that answers as the path requests; also returns its request counter.
 async fn scripted_backend(healthy: bool) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -63,15 +63,6 @@ async fn scripted_backend(healthy: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
-/// An address that refuses connections as long as the returned socket exists.
-fn dead() -> (SocketAddr, TcpSocket) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket
-        .bind(([127, 0, 0, 1], 0).into())
-        .expect("a free port");
-    (socket.local_addr().expect("bound"), socket)
-}
-
 async fn retries(lockgate: &Lockgate) -> f64 {
     lockgate
         .metric_or_zero("lockgate_retries_total{pool=\"p\"}")
@@ -80,7 +71,8 @@ async fn retries(lockgate: &Lockgate) -> f64 {
 
 #[tokio::test]
 async fn dead_backend_of_three_fails_no_handshake() {
-    let (dead, _held) = dead();
+    let refusing = Refusing::new();
+    let dead = refusing.address;
     let (one, _) = scripted_backend(true).await;
     let (other, _) = scripted_backend(true).await;
     let config = pool(&[dead, one, other], "balance = \"round-robin\"");
@@ -177,7 +169,8 @@ async fn refusal_is_not_retried_and_the_last_503_is_forwarded() {
 
 #[tokio::test]
 async fn only_backend_is_dialled_as_often_as_configured() {
-    let (dead, _held) = dead();
+    let refusing = Refusing::new();
+    let dead = refusing.address;
     let lockgate = Lockgate::with_file(&pool(&[dead], "")).start().await;
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 502);
     assert_eq!(retries(&lockgate).await, 1.0);
@@ -199,7 +192,8 @@ async fn only_backend_is_dialled_as_often_as_configured() {
 
 #[tokio::test]
 async fn plain_request_is_retried_only_if_idempotent_or_unsent() {
-    let (dead, _held) = dead();
+    let refusing = Refusing::new();
+    let dead = refusing.address;
     let (alive, alive_requests) = scripted_backend(true).await;
     let config = pool(&[dead, alive], "balance = \"round-robin\"");
     let lockgate = Lockgate::with_file(&config).start().await;

@@ -32,12 +32,19 @@ async fn total(lockgate: &Lockgate, flags: &[&str]) -> u64 {
     list["total"].as_u64().unwrap()
 }
 
-/// Opens a session on `path`.
+/// Opens a session on `path`. It may not be registered yet: see [`registered`].
 async fn open(lockgate: &Lockgate, path: &str) -> Wire {
     let mut client = lockgate
         .upgrade(path, "Sec-WebSocket-Protocol: chat\r\n")
         .await;
     assert_eq!(client.head().await.status(), 101);
+    client
+}
+
+/// Opens a session that echoes. A client receives its 101 before its session is registered, and an echo after that.
+async fn registered(lockgate: &Lockgate, path: &str) -> Wire {
+    let mut client = open(lockgate, path).await;
+    client.echoes().await;
     client
 }
 
@@ -57,7 +64,7 @@ async fn session_list_has_counters_and_filters() {
     let lockgate = two_routes().await;
     assert_eq!(total(&lockgate, &[]).await, 0);
     let mut first = open(&lockgate, "/one?token=secret").await;
-    let _second = open(&lockgate, "/two").await;
+    let _second = registered(&lockgate, "/two").await;
     first.send_frame(Frame::text("hello")).await;
     assert_eq!(first.text().await, "hello");
     let list = eventually("one message from the backend", async || {
@@ -162,8 +169,11 @@ async fn kick_by_id_sends_the_given_code_and_reason() {
 #[tokio::test]
 async fn kick_by_route_closes_only_matching_sessions() {
     let lockgate = two_routes().await;
-    let mut ones = [open(&lockgate, "/one").await, open(&lockgate, "/one").await];
-    let mut two = open(&lockgate, "/two").await;
+    let mut ones = [
+        registered(&lockgate, "/one").await,
+        registered(&lockgate, "/one").await,
+    ];
+    let mut two = registered(&lockgate, "/two").await;
     let (ok, output) = lockgate.command(&["kick", "--route", "one"]).await;
     assert_eq!((ok, &*output), (true, "2 sessions are closed\n"));
     for one in &mut ones {
@@ -237,7 +247,9 @@ async fn kick_by_route_closes_only_matching_sessions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listing_1001_sessions_is_paged_and_does_not_delay_them() {
     raise_descriptor_limit();
-    let lockgate = Arc::new(Lockgate::to(Backend::echo().await).start().await);
+    // Idle clients do not read, so that Pings are disabled.
+    let setup = Lockgate::to(Backend::echo().await).with("session = { ping = { legs = \"off\" } }");
+    let lockgate = Arc::new(setup.start().await);
     let handshakes = Arc::new(Semaphore::new(32));
     let mut opening = JoinSet::new();
     for _ in 0..1001 {

@@ -3,6 +3,7 @@
 use crate::harness::{Backend, Frame, Lockgate, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn sigterm_and_sigint_close_sessions_with_1001_and_exit_with_0() {
@@ -95,7 +96,10 @@ async fn session_cut_at_the_deadline_has_a_close_record() {
 async fn idle_keep_alive_connection_does_not_delay_the_exit() {
     let mut lockgate = Lockgate::to(Backend::echo().await).start().await;
     let mut idle = lockgate.connect().await;
+    let started = Instant::now();
     lockgate.terminate();
     assert_eq!(lockgate.exit().await, Some(0));
+    // Less than `drain.window`, which is 20 s.
+    assert!(started.elapsed() < Duration::from_secs(15));
     idle.end().await;
 }

@@ -68,7 +68,7 @@ struct Shared {
 
 /// Starts `each` attackers of every kind at once: all must be connected before the first is disconnected.
 async fn attack(kinds: &[Kind], each: usize) {
-    let due = Duration::from_millis(1000 + each as u64 * 2 * kinds.len() as u64);
+    let due = Duration::from_millis(3000 + each as u64 * 2 * kinds.len() as u64);
     let mut backend = SlowBackend::listen().await;
     let ms = due.as_millis();
     let limits = format!(
@@ -110,7 +110,8 @@ async fn attack(kinds: &[Kind], each: usize) {
     })
     .await;
 
-    let mut late = vec![];
+    // Differences from the deadline: of the longest and of the shortest time that the server can have measured.
+    let (mut early, mut late) = (vec![], vec![]);
     let past = |time: Duration| time.as_secs_f64() - due.as_secs_f64();
     let mut readers = vec![];
     let end_timeout = due + DEADLINE * 2;
@@ -119,7 +120,10 @@ async fn attack(kinds: &[Kind], each: usize) {
         .expect("each has an end")
     {
         match end.expect("no panic") {
-            End::After(time) => late.push(past(time)),
+            End::Between(least, most) => {
+                early.push(past(most));
+                late.push(past(least));
+            }
             End::Holds(stream) => readers.push(stream),
         }
     }
@@ -127,15 +131,18 @@ async fn attack(kinds: &[Kind], each: usize) {
     for _ in 0..readers.len() {
         let time = timeout(end_timeout, backend.aborted.recv()).await;
         let time = time.expect("each answer has an end");
-        late.push(past(time.expect("the backend lives")));
+        let time = past(time.expect("the backend lives"));
+        early.push(time);
+        late.push(time);
     }
     for mut stream in readers {
         timeout(DEADLINE, read_to_end(&mut stream))
             .await
             .expect("its connection has ended, too");
     }
+    early.sort_by(f64::total_cmp);
     late.sort_by(f64::total_cmp);
-    let (first, last) = (late[0], late[late.len() - 1]);
+    let (first, last) = (early[0], late[late.len() - 1]);
     let in_time = late.iter().filter(|late| **late <= 1.0).count();
     let name = match kinds {
         [kind] => format!("{kind:?}"),
@@ -163,12 +170,12 @@ async fn attack(kinds: &[Kind], each: usize) {
     // The kernel accepts some further bytes although the client does not read, because window probes are answered
     // seconds apart. Each time the deadline restarts.
     let max = match kinds.contains(&Kind::SlowReader) {
-        true => due.as_secs_f64() + 1.0,
-        false => 1.0,
+        true => due.as_secs_f64() + 8.0,
+        false => 8.0,
     };
     assert!(last <= max, "{name}: closed {last:+.2} s from its deadline");
     // All processes share two cores: the limit only rules out an outage.
-    assert!(r < 1000.0, "{name}: {r:.1} ms");
+    assert!(r < 1000_f64.max(20.0 * p), "{name}: {r:.1} ms");
     eventually("no lease of the backend", async || {
         observe(lockgate.status().await, |status| {
             status["backends"][0]["leases"] == 0
@@ -178,7 +185,8 @@ async fn attack(kinds: &[Kind], each: usize) {
 }
 
 enum End {
-    After(Duration),
+    /// The shortest and the longest time that the server can have measured.
+    Between(Duration, Duration),
     /// It does not read, so that it cannot detect the close.
     Holds(Box<dyn AsyncRead + Send + Unpin>),
 }
@@ -190,6 +198,7 @@ async fn attacker(shared: Shared, kind: Kind, n: usize, due: Duration) -> End {
         .acquire_owned()
         .await
         .expect("never closed");
+    let begun = Instant::now();
     let mut tcp = timeout(DEADLINE, connect(shared.lockgate.https, n, kind))
         .await
         .expect("a connection")
@@ -204,7 +213,7 @@ async fn attacker(shared: Shared, kind: Kind, n: usize, due: Duration) -> End {
         drop(permit);
         shared.ready.send_modify(|ready| *ready += 1);
         read_to_end(&mut tcp).await;
-        return End::After(started.elapsed());
+        return End::Between(started.elapsed(), begun.elapsed());
     }
     let mut stream = timeout(DEADLINE, shared.lockgate.tls_over(tcp))
         .await
@@ -240,7 +249,7 @@ async fn attacker(shared: Shared, kind: Kind, n: usize, due: Duration) -> End {
         () = drip => {}
         () = read_to_end(&mut reader) => {}
     }
-    End::After(started.elapsed())
+    End::Between(started.elapsed(), begun.elapsed())
 }
 
 /// Connects from one of eight addresses, because the ports of one address are not enough.

@@ -1,6 +1,6 @@
 //! Smoke tests: a client, the binary, a backend.
 
-use crate::harness::{Backend, EndKind, Frame, Lockgate, within};
+use crate::harness::{Backend, EndKind, Frame, Lockgate, eventually, observe, within};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
@@ -122,8 +122,11 @@ async fn status_counts_sessions_and_leases() {
     let lockgate = Lockgate::to(backend.address).start().await;
     assert_eq!(lockgate.status().await["sessions"], 0);
     let (_client, _server, _) = lockgate.session(&backend).await;
-    let status = lockgate.status().await;
-    assert_eq!(status["sessions"], 1, "{status}");
+    // A client receives its 101 before its session is registered.
+    let status = eventually("one session", async || {
+        observe(lockgate.status().await, |status| status["sessions"] == 1)
+    })
+    .await;
     assert_eq!(status["backends"][0]["leases"], 1, "{status}");
 }
 

@@ -27,6 +27,10 @@ async fn systemd_is_notified_of_readiness_and_shutdown() {
     );
 
     let session = lockgate.session(&backend).await;
+    eventually("one session", async || {
+        lockgate.status().await["sessions"] == 1
+    })
+    .await;
     lockgate.terminate();
     let stopping = notification(&systemd).await;
     assert!(

@@ -6,7 +6,7 @@ mod storm;
 
 use crate::{
     acme::fixture::{AcmeFixture, issued},
-    harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within},
+    harness::{Backend, Frame, Lockgate, Program, Wire, free_port, handshake, within},
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
@@ -70,7 +70,7 @@ async fn signal_while_draining_after_takeover_is_a_shutdown() {
         .start()
         .await;
     let mut open = vec![];
-    for _ in 0..30 {
+    for _ in 0..120 {
         open.push(old.echo_session().await);
     }
     let new = old.successor(&[]).await;
@@ -240,10 +240,7 @@ async fn takeover_moves_the_lock_of_the_certificate_store() {
 #[tokio::test]
 async fn takeover_closes_listeners_that_are_no_longer_configured() {
     let backend = Backend::echo().await;
-    let other = TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("bound");
+    let other = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let two = config(backend).replace("http = []", &format!("http = [\"{other}\"]"));
     let mut old = Lockgate::with_file(&two).start().await;
     TcpStream::connect(other).await.expect("it listens");
@@ -254,6 +251,7 @@ async fn takeover_closes_listeners_that_are_no_longer_configured() {
     TcpStream::connect(other)
         .await
         .expect_err("the port is closed");
-    assert!(started.elapsed().as_secs() < 1);
+    // It is refused; an ignored connection would take longer.
+    assert!(started.elapsed().as_secs() < 20);
     new.echo_session().await;
 }

@@ -57,6 +57,9 @@ async fn tapped_frames_are_truncated_and_not_logged() {
         .start()
         .await;
     let (mut client, mut server, _) = lockgate.session(&backend).await;
+    // A client receives its 101 before its session is registered, and a relayed frame shows that it is.
+    client.send_frame(Frame::text("before")).await;
+    server.frame().await;
     let mut tap = Tap::start(&lockgate, "bytes=16").await;
     assert_eq!(tap.line().await, json!({ "sessions": 1 }));
 
@@ -215,6 +218,7 @@ async fn tap_over_its_rate_counts_lost_frames() {
         .await;
     let mut client = lockgate.upgrade("/", "").await;
     assert_eq!(client.head().await.status(), 101);
+    client.echoes().await;
     let mut tap = Tap::start(&lockgate, "rate=5").await;
     assert_eq!(tap.line().await, json!({ "sessions": 1 }));
     for _ in 0..100 {
@@ -229,5 +233,6 @@ async fn tap_over_its_rate_counts_lost_frames() {
             None => shown += 1,
         }
     }
-    assert!(lost >= 150, "{shown} shown, {lost} lost");
+    // Five more are shown each second, and a loaded machine may take several.
+    assert!(lost >= 100, "{shown} shown, {lost} lost");
 }

@@ -104,7 +104,7 @@ async function checks(url, lacking) {
   }
   for (const [name, check] of Object.entries(all)) {
     if (name === "refusal" ? lacks("refused") : lacks(name)) continue
-    const late = new Promise((_, reject) => setTimeout(() => reject(new Error("no end")), 20_000))
+    const late = new Promise((_, reject) => setTimeout(() => reject(new Error("no end")), 60_000))
     await Promise.race([check(), late]).catch(error => failed.push(`${name}: ${error.message}`))
   }
   return failed

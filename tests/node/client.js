@@ -10,7 +10,7 @@ const WebSocket = require("ws")
 const [url, caFile, ...without] = process.argv.slice(2)
 const ca = readFileSync(caFile)
 const lacks = what => without.includes(what)
-const DEADLINE = 20_000
+const DEADLINE = 60_000
 
 /** A connection whose messages and end can be awaited in order. */
 class Peer {

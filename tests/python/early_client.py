@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-TIMEOUT = 20
+TIMEOUT = 60
 
 
 def with_requests(url, ca, body, _version, _file):

@@ -11,7 +11,7 @@ import sys
 import threading
 from urllib.parse import urlsplit
 
-EXCHANGE_TIMEOUT = 20  # seconds
+EXCHANGE_TIMEOUT = 60  # seconds
 
 
 def context(ca):

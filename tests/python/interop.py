@@ -14,7 +14,7 @@ import urllib.request
 
 import peers
 
-CHECK_TIMEOUT = 20  # seconds per check
+CHECK_TIMEOUT = 60  # seconds per check
 
 
 class Context:

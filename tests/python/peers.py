@@ -176,7 +176,7 @@ class WebsocketClient(Peer):
             self.ws = await asyncio.to_thread(
                 websocket.create_connection,
                 self.url,
-                timeout=20,
+                timeout=60,
                 sslopt={"context": self.tls} if self.tls else {},
                 origin=headers.pop("Origin", None),
                 suppress_origin="Origin" not in self.headers,

@@ -13,7 +13,7 @@ import sys
 import aiohttp
 import socketio
 
-CHECK_TIMEOUT = 20  # seconds per check
+CHECK_TIMEOUT = 60  # seconds per check
 
 
 class Context:

@@ -12,7 +12,7 @@ import aiohttp
 import socketio
 
 CONCURRENT_SESSIONS = 8
-SESSION_TIMEOUT = 20
+SESSION_TIMEOUT = 60
 
 
 async def visit(url, tls):

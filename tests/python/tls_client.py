@@ -8,6 +8,6 @@ port, root, ciphers = sys.argv[1:]
 context = ssl.create_default_context(cafile=root)
 context.maximum_version = ssl.TLSVersion.TLSv1_2
 context.set_ciphers(ciphers)
-with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as plain:
+with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as plain:
     with context.wrap_socket(plain, server_hostname="a.test"):
         print("verified", flush=True)

@@ -38,7 +38,8 @@ fn server(last: u8) -> Ipv4Addr {
 async fn certificate_is_issued_in_time_while_the_dns_server_of_the_ca_ignores_aaaa() {
     let took = issue_by(server(201), json!({ "AAAA": "silent" })).await;
     println!("issued in {took:.1?}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    // With the timeout of the resolver for each connection it would be more than a minute.
+    assert!(took < Duration::from_secs(40), "{took:?}");
 }
 
 #[tokio::test]

@@ -106,14 +106,16 @@ fn words(at: &str, value: &Value, lines: &mut Lines) {
 #[tokio::test]
 async fn tap_lines_are_unchanged() {
     let (lockgate, mut client) = process().await;
-    let target = "GET /tap?route=chat&bytes=4&rate=1&lasting=1500ms";
+    let target = "GET /tap?route=chat&bytes=4&rate=1&lasting=3s";
     let mut tap = admin_request(&lockgate, target).await;
     let head = tap.head().await;
     let kind = head.get("content-type").expect("a content type");
     let mut lines = Lines::from([format!("{target}: {} {kind}", head.status())]);
     tap.chunk().await;
-    // The echo exceeds the rate: it is counted as lost.
-    client.send_frame(Frame::text("hello")).await;
+    // All but the first exceed the rate: they are counted as lost.
+    for _ in 0..3 {
+        client.send_frame(Frame::text("hello")).await;
+    }
     let rest = tap.body(&head).await;
     for line in String::from_utf8(rest).expect("UTF-8").lines() {
         let value: Value = serde_json::from_str(line).expect("JSON");

@@ -22,11 +22,11 @@ async fn reasons_of_failed_connections_are_unchanged() {
     };
 
     let lockgate = started("tls_handshake = \"300ms\"", "").await;
-    for bytes in [
-        &b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"[..],
-        b"\0not TLS",
-        b"",
-    ] {
+    send(&lockgate, b"").await;
+    reasons(&lockgate, 1, &mut lines).await;
+
+    let lockgate = started("", "").await;
+    for bytes in [&b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"[..], b"\0not TLS"] {
         send(&lockgate, bytes).await;
     }
     drop(TcpStream::connect(lockgate.https).await);
@@ -40,7 +40,7 @@ async fn reasons_of_failed_connections_are_unchanged() {
         .expect("it listens");
     let name = ServerName::try_from("a.test").expect("a DNS name");
     assert!(trusting(&file).connect(name, stream).await.is_err());
-    reasons(&lockgate, 6, &mut lines).await;
+    reasons(&lockgate, 5, &mut lines).await;
 
     let proxied = "proxy_protocol = \"require\"\ntrusted_proxies = [\"127.0.0.1\"]";
     let lockgate = started("connections_per_ip = 1", proxied).await;

@@ -3,7 +3,7 @@
 use super::{Lines, key_paths, metrics::families, snapshot};
 use crate::{
     acme::fixture::{AcmeFixture, issued},
-    harness::{Backend, Lockgate},
+    harness::{Backend, Lockgate, eventually, observe},
 };
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -30,9 +30,17 @@ async fn files_and_metrics_of_acme_are_unchanged() {
     let lines = lines.iter().map(|line| line.replace(port, "PORT"));
     snapshot("files_acme", &lines.collect());
 
-    let page = lockgate.metrics().await;
     let is_acme = |name: &str| name.contains("_acme_") || name.contains("_certificate_");
-    snapshot("metrics_acme", &families(&page, is_acme));
+    // The order is counted after its certificate is in use.
+    let families = eventually("the metrics of an order", async || {
+        let found = families(&lockgate.metrics().await, is_acme);
+        observe(found, |found| {
+            found.iter().any(|it| it.contains("_orders_"))
+        })
+        .map_err(|found| format!("{found:?}"))
+    })
+    .await;
+    snapshot("metrics_acme", &families);
 }
 
 /// Adds the mode and the path of everything in a folder, the labels in PEM files and the fields of JSON files.

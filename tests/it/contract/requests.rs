@@ -138,11 +138,11 @@ fn cases() -> Vec<(&'static str, String)> {
 fn config(backend: SocketAddr, closing: SocketAddr, client_ca: &str) -> String {
     let mut config = format!(
         "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\nclient_ca = {client_ca:?}\n\
-         [limits]\nanswer_idle = \"300ms\"\nbody_idle = \"200ms\"\n[session]\nhandshake_timeout = \"500ms\"\n\
+         [limits]\nanswer_idle = \"2s\"\nbody_idle = \"1s\"\n\
          [pools.good]\nbackends = [\"ws://{backend}\"]\n[pools.dead]\nbackends = [\"ws://127.0.0.1:1\"]\n\
          [pools.tls]\nbackends = [\"wss://{closing}\"]\n[pools.name]\nbackends = [\"dns://name.invalid:1\"]\n\
          [pools.down]\nbackends = [\"ws://127.0.0.1:2\"]\nall_down = \"refuse\"\nhealth = {{ check = \"tcp\" }}\n\
-         [pools.queue]\nbackends = [\"ws://{backend}\"]\nadmission = {{ handshakes = 1, queue = 1, wait = \"1s\" }}\n"
+         [pools.queue]\nbackends = [\"ws://{backend}\"]\nadmission = {{ handshakes = 1, queue = 1, wait = \"5s\" }}\n"
     );
     for (path, pool, more) in [
         ("trace", "good", ""),
@@ -166,7 +166,11 @@ fn config(backend: SocketAddr, closing: SocketAddr, client_ca: &str) -> String {
         ("body", "good", ""),
         ("body-idle", "good", ""),
         ("answer-idle", "good", ""),
-        ("handshake-timeout", "good", "origins = [\"*\"]"),
+        (
+            "handshake-timeout",
+            "good",
+            "origins = [\"*\"]\nsession = { handshake_timeout = \"500ms\" }",
+        ),
         ("transfer-coding", "good", ""),
         ("broken", "good", "origins = [\"*\"]"),
         ("client-left", "good", ""),

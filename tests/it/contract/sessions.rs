@@ -78,7 +78,7 @@ fn client_cases() -> Vec<(&'static str, Vec<u8>)> {
 async fn close_codes_initiators_and_reasons_of_sessions_are_unchanged() {
     let (backend, (flooding, _taken)) = (backend().await, Backend::flooding().await);
     let mut config = String::from(
-        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[session]\nclose_timeout = \"300ms\"\n",
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[session]\nclose_timeout = \"1s\"\n",
     );
     for (path, session) in [
         (
@@ -145,6 +145,9 @@ async fn close_codes_initiators_and_reasons_of_sessions_are_unchanged() {
         ("/kicked", ["kick", "--route", "all"]),
     ] {
         let _client = opened(&lockgate, path, "").await;
+        // The session is registered when its record is written.
+        let is_open = |it: &serde_json::Value| it["event"] == "open" && it["path"] == path;
+        lockgate.record(is_open).await;
         let (accepted, output) = lockgate.command(&order).await;
         assert!(accepted, "{output}");
         lines.insert(ended(&lockgate, path).await);

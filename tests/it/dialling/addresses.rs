@@ -5,9 +5,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Starts a server on ::1, and a socket that ignores connections on 127.0.0.1 with the same port: both are `localhost`.
 async fn half_dead() -> (Dropping, Answering, String) {
-    let dead = Dropping::new().await;
+    // The port of one family may be in use in the other.
+    let (dead, other) = loop {
+        let dead = Dropping::new().await;
+        let other = SocketAddr::from((Ipv6Addr::LOCALHOST, dead.address.port()));
+        if std::net::TcpListener::bind(other).is_ok() {
+            break (dead, other);
+        }
+    };
     assert_eq!(dead.address.ip(), Ipv4Addr::LOCALHOST);
-    let alive = Answering::at((Ipv6Addr::LOCALHOST, dead.address.port()).into());
+    let alive = Answering::at(other);
     let name = format!("localhost:{}", dead.address.port());
     (dead, alive, name)
 }

@@ -108,7 +108,7 @@ async fn backend_that_dns_returns_while_down_is_reported_as_down() {
     echo_on(port, [2]).await;
     let dns = Dns::start(&addresses(1..=2)).await;
     let name = format!("\"dns://chat.test:{port}\"");
-    let health = "health = { check = \"tcp\", interval = \"100ms\", timeout = \"100ms\" }";
+    let health = "health = { check = \"tcp\", interval = \"100ms\", timeout = \"1s\" }";
     let lockgate = dns.lockgate(&pool("a", &name, health)).await;
     // A drained backend is remembered while it is missing from the answer.
     let backend = format!("ws://{}:{port}", at(1));

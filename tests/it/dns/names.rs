@@ -13,12 +13,17 @@ struct FaultyDns {
 
 impl FaultyDns {
     async fn start(zones: &[Value]) -> FaultyDns {
+        FaultyDns::with_timeout(1, zones).await
+    }
+
+    /// Starts servers that have this number of seconds for an answer.
+    async fn with_timeout(seconds: u32, zones: &[Value]) -> FaultyDns {
         let folder = TempDir::new().expect("a temporary folder");
         let mut dns = FaultyDns {
             servers: Vec::new(),
             folder,
         };
-        let mut resolv = "options timeout:1 attempts:2\n".to_owned();
+        let mut resolv = format!("options timeout:{seconds} attempts:2\n");
         for (index, zone) in zones.iter().enumerate() {
             let address = at(53 + index as u8).to_string();
             dns.set(index, zone);
@@ -75,14 +80,14 @@ async fn timed_session(lockgate: &Lockgate) -> Duration {
 }
 
 #[tokio::test]
-async fn handshake_takes_less_than_a_second_while_a_server_ignores_aaaa() {
+async fn handshake_does_not_wait_for_the_resolver_while_a_server_ignores_aaaa() {
     let port = 8780;
     echo_on(port, [1]).await;
     let dns = FaultyDns::start(&[zone(1, 5, json!({ "AAAA": "silent" }))]).await;
     let lockgate = dns.lockgate(port).await;
     for _ in 0..3 {
         let took = timed_session(&lockgate).await;
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < RESOLVER_TIMEOUT, "{took:?}");
     }
     // The pool of a name that is resolved by `dns://` does not wait for the silent family either.
     let name = pool("a", &format!("\"dns://app.test:{port}\""), "");
@@ -91,15 +96,19 @@ async fn handshake_takes_less_than_a_second_while_a_server_ignores_aaaa() {
         .start()
         .await;
     let took = timed_session(&lockgate).await;
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < RESOLVER_TIMEOUT, "{took:?}");
 }
+
+/// The time of both attempts, without which a name with a silent server is not resolved, and a margin.
+const RESOLVER_TIMEOUT: Duration = Duration::from_millis(1900);
 
 #[tokio::test]
 async fn servers_are_queried_in_the_order_of_the_file() {
     let port = 8781;
     echo_on(port, [1]).await;
     let missing = json!({ "records": { "other.test": {} } });
-    let dns = FaultyDns::start(&[zone(1, 0, json!({})), missing.clone()]).await;
+    let zones = [zone(1, 0, json!({})), missing.clone()];
+    let dns = FaultyDns::with_timeout(10, &zones).await;
     let lockgate = dns.lockgate(port).await;
     for _ in 0..16 {
         timed_session(&lockgate).await;
@@ -150,7 +159,7 @@ async fn expired_answer_is_used_while_the_servers_are_silent_and_a_negative_one_
         tokio::time::sleep(Duration::from_secs(3)).await;
         for _ in 0..3 {
             let took = timed_session(&lockgate).await;
-            assert!(took < Duration::from_secs(1), "{fault}: {took:?}");
+            assert!(took < RESOLVER_TIMEOUT, "{fault}: {took:?}");
         }
     }
     dns.set(0, &json!({ "records": {}, "soa": 1 }));
@@ -178,8 +187,9 @@ async fn refused_connect_ends_the_validity_of_an_answer_with_a_long_ttl() {
         try_session(&lockgate, "a.test").await.1 == 101
     })
     .await;
+    // The TTL is ten minutes.
     assert!(
-        started.elapsed() < Duration::from_secs(3),
+        started.elapsed() < Duration::from_secs(20),
         "{:?}",
         started.elapsed()
     );
@@ -213,7 +223,13 @@ async fn malformed_lines_are_skipped_with_one_warning_per_file_and_changes_apply
     };
     let expected = [("/etc/hosts", "1, 3"), ("/etc/resolv.conf", "1, 2")];
     let expected = expected.map(|(file, lines)| (format!("{file:?}"), format!("{lines:?}")));
-    assert_eq!(warnings(&lockgate), expected);
+    eventually("one warning per file", async || {
+        let found = warnings(&lockgate);
+        (found == expected)
+            .then_some(())
+            .ok_or(format!("{found:?}"))
+    })
+    .await;
 
     // An entry of the hosts file has precedence from now on, and no query is sent.
     let hosts = format!("{} app.test\n", at(2));

@@ -61,7 +61,7 @@ pub(super) async fn run(path: &str) {
     let file = File::create(&printed).expect("writable");
     // `timeout` ends the whole group: the servers in the background too.
     let status = Command::new("timeout")
-        .args(["90", "bash", "-c", &script])
+        .args(["240", "bash", "-c", &script])
         .current_dir(folder.path())
         .env_clear()
         .env("PATH", env::var_os("PATH").unwrap_or_default())

@@ -1,4 +1,4 @@
-//! An address that ignores connections, as behind a firewall that drops them.
+//! Addresses that ignore connections, as behind a firewall that drops them, or refuse them.
 
 use super::{Wire, switching_protocols};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +15,13 @@ pub(crate) struct Dropping {
     pub(crate) address: SocketAddr,
     listener: TcpListener,
     _queued: TcpStream,
+}
+
+/// An address that refuses connections: its socket is bound, so that no other process takes the port, and does not
+/// listen.
+pub(crate) struct Refusing {
+    pub(crate) address: SocketAddr,
+    _bound: TcpSocket,
 }
 
 /// A server that answers handshakes and plain requests.
@@ -46,6 +53,18 @@ impl Dropping {
         // With a queue of one, a connection that arrives before the last one was accepted would be ignored too.
         rustix::net::listen(&self.listener, BACKLOG.into()).expect("it listens already");
         Answering::on(self.listener)
+    }
+}
+
+// === impl Refusing ===
+
+impl Refusing {
+    pub(crate) fn new() -> Refusing {
+        let bound = bind((Ipv4Addr::LOCALHOST, 0).into());
+        Refusing {
+            address: bound.local_addr().expect("bound"),
+            _bound: bound,
+        }
     }
 }
 

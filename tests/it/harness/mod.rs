@@ -1,7 +1,7 @@
 //! The test harness: `Lockgate` is the process, `Backend` a listening socket behind it, `Dropping` one that ignores
-//! connections, `Wire` one connection of either side, `Frame` a WebSocket frame, `H2` an HTTP/2 client and `RawH2` one
-//! that can send invalid frames, `Program` a program in Python or Node, `Pebble` a real ACME server and `Front` a proxy
-//! that simulates its faults.
+//! connections, `Refusing` an address that refuses them, `Wire` one connection of either side, `Frame` a WebSocket
+//! frame, `H2` an HTTP/2 client and `RawH2` one that can send invalid frames, `Program` a program in Python or Node,
+//! `Pebble` a real ACME server and `Front` a proxy that simulates its faults.
 
 mod backend;
 mod dropping;
@@ -16,7 +16,7 @@ mod raw_http1;
 pub(crate) mod web;
 
 pub(crate) use backend::{Backend, switching_protocols};
-pub(crate) use dropping::{Answering, Dropping};
+pub(crate) use dropping::{Answering, Dropping, Refusing};
 pub(crate) use frame::Frame;
 pub(crate) use front::{Answer, Fault, Front};
 pub(crate) use h2::{H2, request};
@@ -50,18 +50,26 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Long enough for a loaded machine: an event that has not happened by this deadline will not happen.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// Long enough for a loaded machine: an event that has not happened by this deadline will not happen. It is no measure
+/// of time: a test of a time has a bound of its own.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Awaits an event; on failure it reports the event and the place of the call.
 #[track_caller]
 pub(crate) fn within<T>(what: &str, event: impl Future<Output = T>) -> impl Future<Output = T> {
-    let caller = Location::caller();
-    async move {
-        match tokio::time::timeout(DEADLINE, event).await {
-            Ok(value) => value,
-            Err(_) => panic!("{what}: nothing within {DEADLINE:?}, awaited at {caller}"),
-        }
+    within_from(Location::caller(), what, event)
+}
+
+/// Awaits one step of a longer event that `caller` awaits. Each step has the whole deadline, so that a large transfer may
+/// take longer than one deadline.
+async fn within_from<T>(
+    caller: &'static Location<'static>,
+    what: &str,
+    event: impl Future<Output = T>,
+) -> T {
+    match tokio::time::timeout(DEADLINE, event).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: nothing within {DEADLINE:?}, awaited at {caller}"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The binary as a child process: started with a configuration or with flags, observed and stopped.
 
-use super::{Backend, H2, Head, Wire, eventually, program::interpreter, web::trusting, within};
+use super::{
+    Backend, H2, Head, Wire, eventually, observe, program::interpreter, web::trusting, within,
+};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use rustls::pki_types::ServerName;
 use std::{
@@ -338,14 +340,35 @@ impl Lockgate {
         })
     }
 
-    /// Everything that was written to the access log so far.
+    /// Waits for the first log line of this level, past or future, that `matches`.
+    #[track_caller]
+    pub(crate) fn logged(
+        &self,
+        level: &str,
+        matches: impl Fn(&Record) -> bool,
+    ) -> impl Future<Output = Record> {
+        eventually(format!("a line of level {level}"), async move || {
+            let mut lines = self.log(level);
+            match lines.iter().position(&matches) {
+                Some(at) => Ok(lines.swap_remove(at)),
+                None => Err(format!("{lines:?}")),
+            }
+        })
+    }
+
+    /// Everything that was written to the access log so far. It is written in the background: a record that a test
+    /// requires is awaited by [`Lockgate::record`], and a number of them by `eventually`.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.records.borrow().clone()
     }
 
-    /// `lockgate status --json`.
+    /// The JSON of `lockgate status --json`, from the admin socket: a test that polls it starts no process each time.
     pub(crate) async fn status(&self) -> Record {
-        status(self.folder.path()).await
+        match self.admin_page("/status").await {
+            (200, page) => serde_json::from_str(&page).expect("JSON"),
+            // The admin token is required.
+            _ => status(self.folder.path()).await,
+        }
     }
 
     /// `lockgate cert list --json`.
@@ -364,26 +387,44 @@ impl Lockgate {
         std::fs::write(self.folder.path().join("config.toml"), text).expect("it is writable");
     }
 
-    /// The value of a series, or 0 if it does not exist yet.
+    /// Waits until a series has this value; a series that does not exist yet counts as 0. What a response announces may
+    /// be counted after the response.
+    #[track_caller]
+    pub(crate) fn until_metric(&self, series: &str, value: f64) -> impl Future<Output = ()> {
+        eventually(format!("{series} {value}"), async move || {
+            observe(self.metric_or_zero(series).await, |it| *it == value).map(drop)
+        })
+    }
+
+    /// The present value of a series, or 0 if it does not exist yet.
     pub(crate) async fn metric_or_zero(&self, series: &str) -> f64 {
         let page = self.metrics().await;
         value_of(&page, series).unwrap_or(0.0)
     }
 
-    /// The value of a series on its admin address.
-    pub(crate) async fn metric(&self, series: &str) -> f64 {
-        let page = self.metrics().await;
-        value_of(&page, series).unwrap_or_else(|| panic!("no {series} in\n{page}"))
+    /// The present value of a series on its admin address, once the series exists.
+    #[track_caller]
+    pub(crate) fn metric(&self, series: &str) -> impl Future<Output = f64> {
+        eventually(format!("the series {series}"), async move || {
+            let page = self.metrics().await;
+            value_of(&page, series).ok_or(page)
+        })
     }
 
     /// Returns the text of `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
+        self.admin_page("/metrics").await.1
+    }
+
+    /// The status and the body of a page of the admin socket.
+    async fn admin_page(&self, path: &str) -> (u16, String) {
         let socket = UnixStream::connect(self.folder.path().join("admin.sock")).await;
         let mut wire = Wire::stream(socket.expect("it listens"));
-        wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
             .await;
         let head = wire.head().await;
-        String::from_utf8(wire.body(&head).await).expect("UTF-8")
+        let body = String::from_utf8(wire.body(&head).await).expect("UTF-8");
+        (head.status(), body)
     }
 
     /// Runs a command against the running Lockgate; returns whether it succeeded, and its output.
@@ -418,12 +459,13 @@ impl Lockgate {
         })
     }
 
-    /// What it wrote to stderr so far.
+    /// What it wrote to stderr so far; see [`Lockgate::log`].
     pub(crate) fn stderr(&self) -> String {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
-    /// The log lines of this level, with their fields.
+    /// The log lines of this level so far, with their fields. They are written in the background: a line that a test
+    /// requires is awaited by [`Lockgate::logged`].
     pub(crate) fn log(&self, level: &str) -> Vec<Record> {
         let stderr = self.stderr();
         let lines = stderr

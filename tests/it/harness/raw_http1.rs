@@ -1,8 +1,8 @@
 //! One connection, read byte by byte.
 
-use super::{Frame, within};
+use super::{Frame, within, within_from};
 use socket2::{SockRef, Socket};
-use std::{io::ErrorKind, net::Shutdown, time::Duration};
+use std::{io::ErrorKind, net::Shutdown, panic::Location, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -109,13 +109,19 @@ impl Wire {
 
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> impl Future<Output = ()> {
-        within("sending", async move {
-            self.io
-                .write_all(bytes.as_ref())
-                .await
-                .expect("the peer reads");
-            self.io.flush().await.expect("the peer reads");
-        })
+        let caller = Location::caller();
+        async move {
+            let mut rest = bytes.as_ref();
+            while !rest.is_empty() {
+                let written = within_from(caller, "sending", self.io.write(rest)).await;
+                rest = match written.expect("the peer reads") {
+                    0 => panic!("the peer accepts no further bytes"),
+                    n => &rest[n..],
+                };
+            }
+            let flushed = within_from(caller, "sending", self.io.flush()).await;
+            flushed.expect("the peer reads");
+        }
     }
 
     #[track_caller]
@@ -147,15 +153,16 @@ impl Wire {
     /// Reads the next frame.
     #[track_caller]
     pub(crate) fn frame(&mut self) -> impl Future<Output = Frame> {
-        within("a frame", async move {
+        let caller = Location::caller();
+        async move {
             loop {
                 if let Some((frame, length)) = Frame::decode(&self.buffer) {
                     self.buffer.drain(..length);
                     return frame;
                 }
-                self.more("a frame").await;
+                within_from(caller, "a frame", self.more("a frame")).await;
             }
-        })
+        }
     }
 
     /// The next frame, without a deadline; `None` once the stream has ended.
@@ -199,12 +206,13 @@ impl Wire {
     /// Reads exactly `length` bytes.
     #[track_caller]
     pub(crate) fn exactly(&mut self, length: usize) -> impl Future<Output = Vec<u8>> {
-        within("bytes", async move {
+        let caller = Location::caller();
+        async move {
             while self.buffer.len() < length {
-                self.more("bytes").await;
+                within_from(caller, "bytes", self.more("bytes")).await;
             }
             self.buffer.drain(..length).collect()
-        })
+        }
     }
 
     /// A response's body by its framing (RFC 9112 §6.3).

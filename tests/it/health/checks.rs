@@ -57,7 +57,7 @@ async fn rise_and_fall_count_consecutive_results() {
     until(&lockgate, &up, 1.0).await;
     for (to, times) in [("down", 1.0), ("up", 1.0), ("ejected", 0.0)] {
         let series = transitions("a", address, to);
-        assert_eq!(lockgate.metric(&series).await, times, "{to}");
+        until(&lockgate, &series, times).await;
     }
 }
 
@@ -176,6 +176,6 @@ async fn all_down_tries_backends_or_refuses() {
     let why = b"all backends are down";
     assert_eq!(wire.exactly(why.len()).await, why);
     let refused = "lockgate_refusals_total{status=\"503\",why=\"backends-down\"}";
-    assert_eq!(lockgate.metric(refused).await, 1.0);
+    lockgate.until_metric(refused, 1.0).await;
     assert_eq!(state(&lockgate, "b").await.0, "down");
 }

@@ -106,7 +106,8 @@ async fn unanswered_handshakes_of_one_client_delay_no_other_handshake() {
         wire.echoes().await;
     }
     println!("at most {slowest:.2?} for a handshake during 64 unanswered ones");
-    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    // Less than `session.handshake_timeout`, after which the unanswered ones end.
+    assert!(slowest < Duration::from_secs(8), "{slowest:?}");
     for mut wire in unanswered {
         assert!([504, 503].contains(&wire.head().await.status()));
     }

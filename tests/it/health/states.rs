@@ -10,7 +10,7 @@ fn state_series(backend: impl Display, state: &str) -> String {
 async fn states_are_reported_in_metrics_status_and_log() {
     let (mut one, other) = (Switch::off().await, Switch::on().await);
     let address = one.address;
-    let more = "slow_start = \"2s\"\nhealth = { check = \"tcp\", interval = \"100ms\", timeout = \"100ms\", rise = 1, fall = 1 }";
+    let more = "slow_start = \"2s\"\nhealth = { check = \"tcp\", interval = \"100ms\", timeout = \"5s\", rise = 1, fall = 1 }";
     let lockgate = start(&pool("a", &[&address, &other.address], more)).await;
     let seen = async |word: &str| {
         until(&lockgate, &state_series(address, word), 1.0).await;

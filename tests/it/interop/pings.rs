@@ -13,7 +13,7 @@ use tokio::{
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 /// The time between two messages of a client, and the interval of the Pings.
-const IDLE: Duration = Duration::from_secs(9);
+const IDLE: Duration = Duration::from_secs(12);
 const INTERVAL: Duration = Duration::from_secs(2);
 
 const PYTHON: [&str; 10] = [
@@ -31,10 +31,10 @@ const PYTHON: [&str; 10] = [
 
 const NODE: [&str; 4] = ["ws", "undici", "faye-websocket", "websocket"];
 
-/// Starts a Lockgate that pings idle clients, and closes the session of one that does not answer within 4 s.
+/// Starts a Lockgate that pings idle clients, and closes the session of one that does not answer within 8 s.
 async fn lockgate(server: SocketAddr) -> (Lockgate, String) {
     let setup =
-        Lockgate::to(server).with("session = { ping = { interval = \"2s\", timeout = \"4s\" } }");
+        Lockgate::to(server).with("session = { ping = { interval = \"2s\", timeout = \"8s\" } }");
     let lockgate = setup.start().await;
     let url = format!("wss://localhost:{}", lockgate.https.port());
     (lockgate, url)
@@ -158,8 +158,8 @@ async fn client_libraries_stay_connected_through_pings() {
         let pongs = lockgate
             .metric("lockgate_ping_rtt_seconds_count{leg=\"client\"}")
             .await;
-        // One Ping fewer than fits, because a client may be late on a loaded machine.
-        let expected = (IDLE.as_secs() / INTERVAL.as_secs() - 1) * sessions;
+        // Half of the Pings that fit, because a client may be late on a loaded machine.
+        let expected = IDLE.as_secs() / INTERVAL.as_secs() / 2 * sessions;
         assert!(
             pongs >= expected as f64,
             "{pongs} Pongs of {sessions} sessions"

@@ -75,7 +75,7 @@ async fn killed_backend_is_detected_retried_and_refilled() {
     let set = std::env::var("LOCKGATE_SESSIONS").ok();
     let sessions: usize = set.as_ref().map_or(400, |it| it.parse().expect("a number"));
     // The default limit allows for a machine that runs other tests at the same time.
-    let limit = Duration::from_millis(if set.is_some() { 250 } else { 1000 });
+    let limit = Duration::from_millis(if set.is_some() { 250 } else { 5000 });
     let rate = sessions / 20;
     raise_descriptor_limit();
     // An address that only this process uses, so that the port stays available while it is unbound.

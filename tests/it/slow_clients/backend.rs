@@ -66,12 +66,12 @@ async fn answer(mut stream: TcpStream) -> Option<Duration> {
 
 /// Sends without end until Lockgate closes the connection; returns the time since the beginning.
 async fn flood(stream: TcpStream) -> Option<Duration> {
+    let started = Instant::now();
     let (mut reader, mut writer) = stream.into_split();
     writer
         .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
         .await
         .ok()?;
-    let started = Instant::now();
     let send = async { while let Ok(1..) = writer.write(&[b'x'; 4096]).await {} };
     tokio::select! {
         () = send => {}

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// The deadline of a takeover and a reserve for a loaded machine.
-const TAKEOVER_DEADLINE: Duration = Duration::from_secs(20);
+const TAKEOVER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Plays a successor that hangs after it has sent these messages.
 async fn hung_successor(lockgate: &Lockgate, messages: &[&str]) -> Packets {
@@ -44,7 +44,8 @@ async fn successor_that_hangs_delays_neither_status_nor_sigterm() {
         assert_eq!(open.frame().await.closes_with().0, 1001, "{messages:?}");
         drop(open);
         assert_eq!(lockgate.exit().await, Some(0));
-        assert!(started.elapsed() < Duration::from_secs(8), "{messages:?}");
+        // A takeover fails after 10 s.
+        assert!(started.elapsed() < Duration::from_secs(9), "{messages:?}");
     }
 }
 
@@ -70,7 +71,7 @@ async fn takeover_by_a_hung_successor_fails_after_10_s_and_the_log_has_the_durat
             .and_then(|seconds| seconds.parse::<f64>().ok());
         assert!(error.contains(missing), "{error}");
         assert!(
-            waited.is_some_and(|waited| (waited - took.as_secs_f64()).abs() < 3.0),
+            waited.is_some_and(|waited| (waited - took.as_secs_f64()).abs() < 8.0),
             "{error}, not {took:?}"
         );
         drop(packets);
@@ -94,7 +95,8 @@ async fn predecessor_that_hangs_does_not_delay_sigterm_of_the_successor() {
     kill_process(id, Signal::TERM).expect("ours");
     let exit = within("the exit", successor.child.wait()).await;
     assert!(exit.expect("a child").success());
-    assert!(started.elapsed() < Duration::from_secs(6));
+    // A takeover fails after 10 s.
+    assert!(started.elapsed() < Duration::from_secs(9));
 }
 
 #[tokio::test]
@@ -104,7 +106,7 @@ async fn successor_that_is_refused_after_the_permission_stops() {
     packets.send("{\"is\":\"yes\"}", None).await;
     assert!(packets.receive().await.contains("serving"));
     packets.send("{\"is\":\"no\"}", None).await;
-    let exit = timeout(Duration::from_secs(20), successor.child.wait()).await;
+    let exit = timeout(TAKEOVER_DEADLINE, successor.child.wait()).await;
     assert!(exit.expect("it stops").expect("a child").success());
 }
 

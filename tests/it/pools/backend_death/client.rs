@@ -149,4 +149,4 @@ fn follow(large_frame: &[u8], mut at: usize, mut bytes: &[u8]) -> Result<usize, 
 const CHUNK_LEN: usize = 256 << 10;
 const READ_INTERVAL: Duration = Duration::from_millis(250);
 /// Timeout of the TLS handshake.
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+const TLS_TIMEOUT: Duration = Duration::from_secs(30);
