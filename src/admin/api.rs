@@ -289,12 +289,11 @@ fn describe_drain(
     }: &DrainReport,
 ) -> String {
     let closed = match closing {
-        1 => "1 is closed".to_owned(),
-        n => format!("{n} are closed"),
+        0 => "it has none".to_owned(),
+        1 => "1 is closed; `lockgate status` shows the progress".to_owned(),
+        n => format!("{n} are closed; `lockgate status` shows the progress"),
     };
-    let mut text = format!(
-        "draining: no new sessions are accepted; {closed}; `lockgate status` shows the progress"
-    );
+    let mut text = format!("draining: no new sessions are accepted; {closed}");
     for pool in pools_without_backend {
         text += &format!(
             "\nwarning: the pool {pool} has no backend left that accepts new sessions: its clients receive 503; `--undo` ends the drain"

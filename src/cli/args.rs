@@ -1,17 +1,17 @@
 //! The command line. Every flag of `run` also reads an environment variable, for use as a sidecar. An empty variable
-//! counts as unset, because compose files and manifests cannot omit one conditionally.
+//! counts as unset, because compose files and manifests cannot omit one conditionally. `command_line.rs` reads both.
 
 use crate::{
-    cli::usage,
+    cli::config_file::ConfigFileArgs,
     config::{
         Access, AcmeDirectory, AdminAddress, BackendSource, Cidr, DurationValue, HostPattern,
         ListenAddress, Located, LogFormat, LogLevel, MailAddress, OriginPattern, Server,
     },
 };
 use anyhow::{Context, bail};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, Parser, Subcommand};
 use http::{HeaderName, HeaderValue, Uri};
-use std::{env, ffi::OsString, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 /// A TLS-terminating reverse proxy made for WebSockets.
 ///
@@ -20,7 +20,8 @@ use std::{env, ffi::OsString, net::IpAddr, path::PathBuf};
 #[command(
     version,
     arg_required_else_help = true,
-    after_help = "To try it out:         lockgate demo\nIn front of a server:  lockgate run --to ws://127.0.0.1:8765"
+    max_term_width = 100,
+    after_help = "To try it out:         lockgate demo\nIn front of a server:  lockgate run --to ws://127.0.0.1:8765\nWith a configuration:  lockgate run lockgate.toml"
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -40,6 +41,7 @@ pub(crate) enum CliCommand {
     /// Open a WebSocket step by step, and print the result and the duration of each step.
     Probe(ProbeArgs),
     /// Find problems of this machine and of a configuration: limits, clock, ports, names, backends, certificates.
+    /// Without a configuration only the machine is checked.
     Doctor(DoctorArgs),
     /// Print the JSON schema of the configuration file, for editors.
     Schema {
@@ -49,18 +51,18 @@ pub(crate) enum CliCommand {
     },
     /// Check that a running lockgate is alive, as the HEALTHCHECK of a container. Exits with 0 and no output if it is,
     /// otherwise with 1 and the reason. Does not check backends.
-    Health(AdminArgs),
+    Health(AdminFileArgs),
     /// Show listeners, routes, backends and sessions of a running lockgate.
     Status {
         #[command(flatten)]
-        admin: AdminArgs,
+        admin: AdminFileArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Reload the configuration of a running lockgate, and print the result. Lockgate also watches its files, and
     /// reloads them without this command.
-    Reload(AdminArgs),
+    Reload(AdminFileArgs),
     /// Drain a route or a backend of a running lockgate: it receives no new sessions, and its sessions are closed one
     /// by one.
     Drain(DrainArgs),
@@ -90,7 +92,7 @@ pub(crate) enum CertCommand {
     /// List the certificate of every host: its expiry, the next attempt to renew it, and the last error.
     List {
         #[command(flatten)]
-        admin: AdminArgs,
+        admin: AdminFileArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -99,6 +101,9 @@ pub(crate) enum CertCommand {
     Renew {
         /// The host, as `lockgate cert list` shows it.
         host: String,
+        /// Wait for the certificate, at most this long.
+        #[arg(long, value_name = "DURATION")]
+        wait: Option<DurationValue>,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -111,15 +116,14 @@ pub(crate) enum CertCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", conflicts_with_all = ["to", "host", "listen", "origin"])]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFileArgs,
     /// Without a file: the backend to proxy to, such as ws://127.0.0.1:8765.
     #[arg(
         long,
         value_name = "ADDRESS",
         env = "LOCKGATE_TO",
-        required_unless_present = "config"
+        conflicts_with_all = ["file", "config"]
     )]
     pub(crate) to: Option<BackendSource>,
     /// The host name that clients use. Default: any, with a certificate for localhost, 127.0.0.1 and ::1 only. May be
@@ -128,7 +132,8 @@ pub(crate) struct RunArgs {
         long,
         value_name = "NAME",
         env = "LOCKGATE_HOST",
-        value_delimiter = ','
+        value_delimiter = ',',
+        conflicts_with_all = ["file", "config"]
     )]
     pub(crate) host: Vec<HostPattern>,
     /// The address to listen on for TLS. Default: `[::]:8443`. May be repeated.
@@ -136,7 +141,8 @@ pub(crate) struct RunArgs {
         long,
         value_name = "ADDRESS",
         env = "LOCKGATE_LISTEN",
-        value_delimiter = ','
+        value_delimiter = ',',
+        conflicts_with_all = ["file", "config"]
     )]
     pub(crate) listen: Vec<ListenAddress>,
     /// Obtain certificates by ACME from Let's Encrypt, with this contact mail address. Changes the default ports to 443
@@ -146,7 +152,7 @@ pub(crate) struct RunArgs {
         value_name = "MAIL",
         env = "LOCKGATE_ACME",
         requires = "host",
-        conflicts_with = "config"
+        conflicts_with_all = ["file", "config"]
     )]
     pub(crate) acme: Option<MailAddress>,
     /// A CA other than Let's Encrypt: "letsencrypt-staging", or the URL of its directory.
@@ -170,7 +176,8 @@ pub(crate) struct RunArgs {
         long,
         value_name = "ORIGIN",
         env = "LOCKGATE_ORIGIN",
-        value_delimiter = ','
+        value_delimiter = ',',
+        conflicts_with_all = ["file", "config"]
     )]
     pub(crate) origin: Vec<OriginPattern>,
     /// Replace the lockgate that runs on the admin address. The new process takes over its listening sockets, so no
@@ -215,9 +222,8 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: ConfigFileArgs,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -229,17 +235,26 @@ pub(crate) struct CheckArgs {
 pub(crate) struct ExplainArgs {
     /// The URL that a client would request, such as wss://chat.example.com/ws/room; https:// for plain HTTP.
     pub(crate) url: String,
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", conflicts_with_all = ["to", "host", "origin"])]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFileArgs,
     /// Without a file: the backend, as for `run`.
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "config")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["file", "config"])]
     pub(crate) to: Option<BackendSource>,
     /// The host name, as for `run`. May be repeated.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        conflicts_with_all = ["file", "config"]
+    )]
     pub(crate) host: Vec<HostPattern>,
     /// An allowed origin, as for `run`. May be repeated.
-    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        conflicts_with_all = ["file", "config"]
+    )]
     pub(crate) origin: Vec<OriginPattern>,
     /// A header that the client sends, such as `Origin: https://example.com`. May be repeated.
     #[arg(long, value_name = "NAME: VALUE")]
@@ -287,9 +302,8 @@ pub(crate) struct ProbeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// The configuration file; without it only the machine is checked.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFileArgs,
     /// The admin address, if `run` is started with one. Overrides the file.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(crate) admin: Option<AdminAddress>,
@@ -316,6 +330,9 @@ pub(crate) struct DrainArgs {
     /// End the drain: accept new sessions again.
     #[arg(long)]
     pub(crate) undo: bool,
+    /// Wait until every session has ended, at most this long; sessions that are open then are a failure.
+    #[arg(long, value_name = "DURATION", conflicts_with = "undo")]
+    pub(crate) wait: Option<DurationValue>,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }
@@ -329,6 +346,16 @@ pub(crate) struct AdminArgs {
     /// LOCKGATE_ADMIN_TOKEN overrides the token.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// The arguments of commands for a running lockgate that have no other operand.
+#[derive(Debug, Args)]
+pub(crate) struct AdminFileArgs {
+    /// The configuration file of the running lockgate, in place of --config.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 /// A filter for sessions: all given conditions must hold.
@@ -403,24 +430,15 @@ pub(crate) struct KickArgs {
     pub(crate) admin: AdminArgs,
 }
 
-// === impl Arguments ===
+// === impl AdminFileArgs ===
 
-impl Arguments {
-    /// Reads the command line and the environment.
-    pub(crate) fn read() -> Result<Arguments, clap::Error> {
-        let words: Vec<OsString> = env::args_os().collect();
-        let command = without_empty_variables(Arguments::command());
-        let matches = command.clone().try_get_matches_from(&words);
-        let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
-        arguments.map_err(|error| {
-            // clap's message names flags that the user may not have written.
-            if error.kind() == ErrorKind::ArgumentConflict {
-                for name in usage::conflicting_variables(&error, &command) {
-                    eprintln!("note: {name} is set in the environment and counts as its flag");
-                }
-            }
-            usage::explain(error, command, &words)
-        })
+impl AdminFileArgs {
+    /// Returns the arguments with FILE in place of `--config`.
+    pub(crate) fn into_admin(self) -> AdminArgs {
+        AdminArgs {
+            config: self.file.or(self.admin.config),
+            ..self.admin
+        }
     }
 }
 
@@ -438,20 +456,6 @@ impl Overrides {
         server.log.format = self.log_format.unwrap_or(server.log.format);
         server.log.level = self.log_level.unwrap_or(server.log.level);
     }
-}
-
-/// Ignores the environment variable of each argument for which it is empty.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |arg: &clap::Arg| {
-        let value = arg.get_env().and_then(env::var_os);
-        value.is_some_and(|value| value.is_empty())
-    };
-    command
-        .mut_args(|arg| match is_empty(&arg) {
-            true => arg.env(None),
-            false => arg,
-        })
-        .mut_subcommands(without_empty_variables)
 }
 
 /// Parses a `--header`, such as "Name: value".

@@ -10,12 +10,14 @@ use crate::{
     config::{Config, Diagnostics},
     gateway::Gateway,
 };
+use anyhow::Context;
 use std::process::ExitCode;
 
 /// Loads and builds the configuration as `run` does, and prints all diagnostics.
 pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let (file, data) = (arguments.config.clone(), arguments.data.data.clone());
-    let checked = read_files(move || match Config::load_with_warnings(&file) {
+    let file = arguments.file.path().context("no configuration file")?;
+    let (path, data) = (file.to_owned(), arguments.data.data.clone());
+    let checked = read_files(move || match Config::load_with_warnings(&path) {
         Ok((config, warnings)) => {
             let dev = config.tls.dev_ca.then(|| cert::peek(data.as_deref()));
             let dev = dev.transpose()?;
@@ -34,7 +36,7 @@ pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
             if !warnings.list.is_empty() {
                 eprintln!("{warnings}");
             }
-            let file = arguments.config.display();
+            let file = file.display();
             match gateway.router.rules().count() {
                 1 => print(format_args!("{file} is valid: 1 route")),
                 n => print(format_args!("{file} is valid: {n} routes")),

@@ -7,6 +7,7 @@ use crate::{
         cert, client,
         files::read_files,
         output::{EX_USAGE, print},
+        progress::ProgressDisplay,
     },
     config::{
         AdminAddress, Backend, BackendAddress, BackendSource, Config, Diagnostics, DnsName,
@@ -75,8 +76,8 @@ impl Finding {
 /// Runs every check: returns 0 if no check fails, 1 if one fails, 64 if the configuration is invalid.
 pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut findings = check_machine();
-    if let Some(file) = &arguments.config {
-        let (path, data) = (file.clone(), arguments.data.data.clone());
+    if let Some(file) = arguments.file.path() {
+        let (path, data) = (file.to_owned(), arguments.data.data.clone());
         let checked = read_files(move || {
             let config = Config::load(&path)?;
             let dev = match config.tls.dev_ca {
@@ -109,7 +110,8 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        findings.extend(runtime.block_on(check_network(&config)));
+        let progress = ProgressDisplay::start("checking ports");
+        findings.extend(runtime.block_on(check_network(&config, &progress)));
     }
     print_findings(&findings, arguments.json)?;
     let failed = findings
@@ -203,7 +205,7 @@ fn certificates(config: &Config) -> Vec<Finding> {
 }
 
 /// Checks every port, name and backend of the configuration.
-async fn check_network(config: &Config) -> Vec<Finding> {
+async fn check_network(config: &Config, progress: &ProgressDisplay) -> Vec<Finding> {
     let mut findings = Vec::new();
     let server = &config.server;
     let running = client::get(&server.admin.value, "/healthz", CHECK_TIMEOUT)
@@ -229,6 +231,7 @@ async fn check_network(config: &Config) -> Vec<Finding> {
         .collect();
     let resolver = Resolver::system();
     for host in hosts {
+        progress.step(format!("checking the name {host}"));
         findings.push(name(&resolver, host).await);
     }
 
@@ -253,6 +256,7 @@ async fn check_network(config: &Config) -> Vec<Finding> {
         })
         .collect();
     for ((written, ..), checked) in backends {
+        progress.step(format!("checking the backend {written}"));
         match &checked.backend.address {
             BackendSource::One(address) => {
                 findings.extend(reach(&resolver, &written, address, checked).await);

@@ -14,7 +14,7 @@ use crate::{
 use ::http::{Method, Request, header as field, request::Parts};
 use anyhow::{Context, bail};
 use serde_json::json;
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 /// Explains one request: returns 0 if it would be forwarded, 1 if it would be refused, 64 if the configuration is
 /// invalid.
@@ -57,12 +57,13 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
 fn configuration(
     arguments: &ExplainArgs,
 ) -> impl FnOnce() -> Result<Config, Diagnostics> + Send + 'static {
-    let (file, to) = (arguments.config.clone(), arguments.to.clone());
+    let file = arguments.file.path().map(Path::to_owned);
+    let to = arguments.to.clone();
     let (hosts, origins) = (arguments.host.clone(), arguments.origin.clone());
     move || match (file, to) {
         (Some(file), _) => Config::load(&file),
         (None, to) => Ok(Config::for_target(RunTarget {
-            to: to.expect("clap requires --config or --to"),
+            to: to.expect("the command line has a file or --to"),
             hosts,
             listen: Vec::new(),
             origins,

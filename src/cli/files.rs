@@ -1,6 +1,6 @@
 //! The deadline of commands that read the files of a configuration.
 
-use crate::fs::deadline;
+use crate::{cli::progress::ProgressDisplay, fs::deadline};
 use std::time::Duration;
 
 /// Runs `work`, which reads files, and returns its result.
@@ -10,6 +10,7 @@ use std::time::Duration;
 pub(crate) fn read_files<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
+    let _progress = ProgressDisplay::start("reading files");
     Ok(deadline::within(READ_TIMEOUT, work)?)
 }
 

@@ -1,22 +1,27 @@
-//! The commands, one file each; the only module that uses `anyhow` and prints. `args.rs` has their arguments.
+//! The commands, one file each; the only module that uses `anyhow` and prints. `args.rs` has their arguments, which
+//! `command_line.rs` reads. `usage.rs` completes errors of the command line, with the tips of `tips.rs`.
 
 pub(crate) mod args;
 pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod client;
+pub(crate) mod command_line;
+pub(crate) mod config_file;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod files;
 pub(crate) mod output;
 pub(crate) mod probe;
+pub(crate) mod progress;
 pub(crate) mod run;
 pub(crate) mod startup;
+pub(crate) mod tips;
 pub(crate) mod usage;
 
 use crate::{
     cli::{
-        args::{Arguments, CertCommand, CliCommand},
+        args::{CertCommand, CliCommand},
         client::sessions,
         output::{EX_USAGE, print},
     },
@@ -29,7 +34,7 @@ use std::process::ExitCode;
 /// Parses the arguments, runs the command, and returns the exit code: 0 for success, 1 for failure, 64 for an invalid
 /// configuration or command line (`EX_USAGE` of sysexits.h).
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::read() {
+    let arguments = match command_line::read() {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap returns help and version as errors that print to stdout.
@@ -58,15 +63,19 @@ pub fn main() -> ExitCode {
             print(text.trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        CliCommand::Health(admin) => client::health(&admin),
-        CliCommand::Status { admin, json } => client::status(&admin, json),
+        CliCommand::Health(admin) => client::health(&admin.into_admin()),
+        CliCommand::Status { admin, json } => client::status(&admin.into_admin(), json),
         CliCommand::Drain(drain) => client::drain(&drain),
         CliCommand::Sessions(sessions) => sessions::sessions(&sessions),
         CliCommand::Kick(kick) => sessions::kick(&kick),
         CliCommand::Tap(tap) => sessions::tap(&tap),
-        CliCommand::Reload(admin) => client::reload(&admin),
-        CliCommand::Cert(CertCommand::List { admin, json }) => client::certificates(&admin, json),
-        CliCommand::Cert(CertCommand::Renew { host, admin }) => client::renew(&admin, &host),
+        CliCommand::Reload(admin) => client::reload(&admin.into_admin()),
+        CliCommand::Cert(CertCommand::List { admin, json }) => {
+            client::certificates(&admin.into_admin(), json)
+        }
+        CliCommand::Cert(CertCommand::Renew { host, wait, admin }) => {
+            client::renew(&admin, &host, wait)
+        }
         CliCommand::Cert(CertCommand::Ca(data)) => cert::ca(&data),
         CliCommand::Cert(CertCommand::Trust(data)) => cert::trust(&data),
     };

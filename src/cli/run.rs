@@ -18,7 +18,14 @@ use crate::{
     tls::certs::LOCAL_NAMES,
 };
 use anyhow::{Context, bail};
-use std::{collections::BTreeSet, env, io, path::Path, process::ExitCode, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    env, io,
+    path::{self, Path},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 use tokio::runtime::{self, Runtime};
 use tracing::{info, warn};
 
@@ -47,6 +54,10 @@ pub(crate) fn serve(
     on_bound: impl FnOnce(&Server) -> io::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let _log = logging::init(&config.server.log).context("cannot start the log")?;
+    if let Some(source) = config.sources.first() {
+        let file = path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
+        info!(file = %file.display(), "configuration file read");
+    }
     let data = data.map(Path::to_owned);
     let (config, dev, contents, gateway) = startup.read(move || {
         let dev = config.tls.dev_ca.then(|| cert::open(data.as_deref()));
@@ -162,7 +173,8 @@ type ConfigLoader = Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>;
 
 /// Returns the function that reloads the configuration; `None` without a file, because flags do not change.
 fn reloader(arguments: &RunArgs) -> Option<ConfigLoader> {
-    let (file, overrides) = (arguments.config.clone()?, arguments.overrides.clone());
+    let file = arguments.file.path()?.to_owned();
+    let overrides = arguments.overrides.clone();
     Some(Box::new(move || {
         let mut config = Config::load(&file)?;
         overrides.clone().apply(&mut config.server);
@@ -171,13 +183,13 @@ fn reloader(arguments: &RunArgs) -> Option<ConfigLoader> {
 }
 
 fn configure(arguments: RunArgs) -> anyhow::Result<Result<Config, Diagnostics>> {
-    let mut config = match (arguments.config, arguments.to) {
-        (Some(file), _) => match Config::load(&file) {
+    let mut config = match (arguments.file.path(), arguments.to) {
+        (Some(file), _) => match Config::load(file) {
             Ok(config) => config,
             Err(diagnostics) => return Ok(Err(diagnostics)),
         },
         (None, to) => Config::for_target(RunTarget {
-            to: to.expect("clap requires --config or --to"),
+            to: to.expect("the command line has a file or --to"),
             hosts: arguments.host,
             listen: arguments.listen,
             origins: arguments.origin,

@@ -1,6 +1,10 @@
-//! Errors of the command line. clap's errors are completed with what it does not know: alternative flags, a
-//! configuration file that was given without its flag, and flags that come from the environment.
+//! Errors of the command line. clap's errors are completed with what it does not know: alternative flags, words of
+//! other servers (`tips.rs`), and flags that come from the environment.
 
+use crate::cli::{
+    config_file::{self, DEFAULT_FILE},
+    tips,
+};
 use clap::{
     Command,
     builder::StyledStr,
@@ -8,41 +12,92 @@ use clap::{
 };
 use std::{env, ffi::OsString, path::Path};
 
-/// Completes an error that `command` returned for `arguments`, which begin with the program's name.
+/// Completes an error that `root` returned for `arguments`, which begin with the program's name.
 pub(crate) fn explain(
     mut error: clap::Error,
-    mut command: Command,
+    mut root: Command,
     arguments: &[OsString],
 ) -> clap::Error {
-    command.build();
+    root.build();
     let words: Vec<&str> = arguments
         .iter()
         .skip(1)
         .map(|word| word.to_str().unwrap_or_default())
         .collect();
-    for word in &words {
-        match command.find_subcommand(word) {
-            Some(subcommand) => command = subcommand.clone(),
-            None => break,
-        }
+    let (mut command, mut rest) = (&root, &words[..]);
+    while let Some((word, after)) = rest.split_first()
+        && let Some(subcommand) = command.find_subcommand(word)
+    {
+        (command, rest) = (subcommand, after);
     }
     if error.get(ContextKind::Usage).is_some() {
         // clap lists the flags that are set, also those that the environment sets, as if they were required.
-        let usage = command.render_usage();
+        let usage = command.clone().render_usage();
         error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
     }
-    let tip = match error.kind() {
+    let unknown = match error.kind() {
         ErrorKind::MissingRequiredArgument => {
-            name_alternatives(&mut error, &command);
-            default_file_tip(&error)
+            name_alternatives(&mut error, command);
+            None
         }
-        ErrorKind::UnknownArgument => bare_file_tip(&command, &words),
+        ErrorKind::UnknownArgument => strings(error.get(ContextKind::InvalidArg)).pop(),
+        ErrorKind::InvalidSubcommand => strings(error.get(ContextKind::InvalidSubcommand)).pop(),
         _ => None,
     };
+    if let Some(unknown) = unknown {
+        // clap proposes whatever is spelled alike, such as `status` for `start`, or to pass a flag as a file.
+        for kind in SUGGESTIONS {
+            error.remove(kind);
+        }
+        let tip = tips::tip(&root, command, &unknown, rest);
+        insert_tip(&mut error, tip);
+    }
+    error
+}
+
+fn insert_tip(error: &mut clap::Error, tip: Option<String>) {
     if let Some(tip) = tip {
         let tips = vec![StyledStr::from(tip)];
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
     }
+}
+
+/// Returns the error for a command without a configuration. `flag` is one that has no effect without a backend.
+pub(crate) fn missing_file(command: &Command, flag: Option<&str>) -> clap::Error {
+    let mut error = usage_error(ErrorKind::MissingRequiredArgument, command);
+    let takes_backend = command.get_arguments().any(|arg| arg.get_id() == "to");
+    let required = match (takes_backend, flag) {
+        (true, Some(_)) => "--to <ADDRESS>",
+        (true, None) => "--to <ADDRESS> or FILE",
+        (false, _) => "FILE",
+    };
+    let required = ContextValue::Strings(vec![required.to_owned()]);
+    error.insert(ContextKind::InvalidArg, required);
+    let tip = match flag {
+        Some(flag) if config_file::is_in_working_directory() => {
+            format!("this directory has a configuration: leave out {flag} to use {DEFAULT_FILE}")
+        }
+        _ => format!("FILE can be left out in a directory that has a {DEFAULT_FILE}"),
+    };
+    insert_tip(&mut error, Some(tip));
+    error
+}
+
+/// Returns the error for a FILE that does not exist and is an address, such as ws://127.0.0.1:8765.
+pub(crate) fn backend_as_file(file: Option<&Path>, command: &Command) -> Option<clap::Error> {
+    let file = file.filter(|file| !file.exists())?.to_str()?;
+    let tip = tips::backend_tip(command, file)?;
+    let mut error = usage_error(ErrorKind::UnknownArgument, command);
+    let shown = ContextValue::String(file.to_owned());
+    error.insert(ContextKind::InvalidArg, shown);
+    insert_tip(&mut error, Some(tip));
+    Some(error)
+}
+
+fn usage_error(kind: ErrorKind, command: &Command) -> clap::Error {
+    let mut error = clap::Error::new(kind).with_cmd(command);
+    let usage = command.clone().render_usage();
+    error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
     error
 }
 
@@ -94,27 +149,6 @@ fn name_alternatives(error: &mut clap::Error, command: &Command) {
     error.insert(ContextKind::InvalidArg, ContextValue::Strings(required));
 }
 
-/// Returns the tip for a command that lacks a configuration, in a directory that has one.
-fn default_file_tip(error: &clap::Error) -> Option<String> {
-    let required = strings(error.get(ContextKind::InvalidArg));
-    let is_config = required.iter().any(|shown| shown.contains(CONFIG));
-    (is_config && Path::new(DEFAULT_FILE).is_file())
-        .then(|| format!("this directory has a configuration: --config {DEFAULT_FILE}"))
-}
-
-/// Returns the tip for a configuration file that was given without `--config`.
-fn bare_file_tip(command: &Command, words: &[&str]) -> Option<String> {
-    let file = words.iter().find(|word| word.ends_with(".toml"))?;
-    takes_config(command, words).then(|| format!("did you mean --config {file}?"))
-}
-
-/// Returns whether the command has `--config`, and the command line has not.
-fn takes_config(command: &Command, words: &[&str]) -> bool {
-    let is_given = words.iter().any(|word| word.starts_with("--config"));
-    let mut arguments = command.get_arguments();
-    !is_given && arguments.any(|arg| arg.get_long() == Some("config"))
-}
-
 fn strings(value: Option<&ContextValue>) -> Vec<String> {
     match value {
         Some(ContextValue::String(one)) => vec![one.clone()],
@@ -123,14 +157,13 @@ fn strings(value: Option<&ContextValue>) -> Vec<String> {
     }
 }
 
-/// The flag of the configuration file, as clap shows it.
-const CONFIG: &str = "--config <FILE>";
-
 /// Required flags with the flag that replaces them.
-const ALTERNATIVES: [(&str, &str); 2] = [
-    ("--to <ADDRESS>", CONFIG),
-    ("--backend <ADDRESS>", "--route <NAME>"),
-];
+const ALTERNATIVES: [(&str, &str); 1] = [("--backend <ADDRESS>", "--route <NAME>")];
 
-/// The name that the documentation gives to a configuration file.
-const DEFAULT_FILE: &str = "lockgate.toml";
+/// What clap suggests for a word that it does not know.
+const SUGGESTIONS: [ContextKind; 4] = [
+    ContextKind::SuggestedSubcommand,
+    ContextKind::SuggestedArg,
+    ContextKind::Suggested,
+    ContextKind::TrailingArg,
+];

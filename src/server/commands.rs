@@ -24,7 +24,7 @@ pub(crate) fn drain_target(
         });
     }
     if action == DrainAction::End {
-        info!(%target, "drain undone by order; accepting new sessions again");
+        info!(drained = %target, "drain undone by order; accepting new sessions again");
         return Ok(DrainReport::default());
     }
     let leaving = context.sessions.matching(|session| match target {
@@ -36,10 +36,10 @@ pub(crate) fn drain_target(
     let must_close = move |_: &SessionTarget| current.live.snapshot().is_drained(&drained);
     let pacing = DrainPacing::of(&gateway.drain);
     drains.close(leaving, pacing, must_close, &context.tasks);
-    info!(%target, closing, "drained by order; accepting no new sessions");
+    info!(drained = %target, closing, "drained by order; accepting no new sessions");
     let pools_without_backend = gateway.pools_left_without_backend(target);
     for pool in &pools_without_backend {
-        warn!(%pool, %target, "the pool has no backend left that accepts new sessions: all are drained or down");
+        warn!(%pool, drained = %target, "the pool has no backend left that accepts new sessions: all are drained or down");
     }
     Ok(DrainReport {
         closing,

@@ -32,12 +32,16 @@ impl Server {
     ) -> StopEnd {
         let start = Instant::now();
         let sessions = self.context.metrics.sessions();
-        info!(
-            process = id(),
-            sessions, "stopping: closing sessions with 1001; a second signal stops at once"
-        );
+        if sessions == 0 {
+            info!(process = id(), "stopping; a second signal stops at once");
+        } else {
+            info!(
+                process = id(),
+                sessions, "stopping: closing sessions with 1001; a second signal stops at once"
+            );
+        }
         if notify_systemd {
-            systemd::stopping(&format!("closing sessions: {sessions}"));
+            systemd::stopping(&stop_status(sessions));
         }
         state.send_replace(ServerState::Draining);
         let drain = self.context.live.snapshot().drain.clone();
@@ -72,8 +76,10 @@ impl Server {
         loop {
             tokio::select! {
                 clean = &mut finish => {
-                    if clean {
-                        info!(process = id(), "stopped: every session has ended");
+                    match (clean, sessions) {
+                        (false, _) => {}
+                        (true, 0) => info!(process = id(), "stopped"),
+                        (true, _) => info!(process = id(), "stopped: every session has ended"),
                     }
                     return StopEnd::at_deadline(clean);
                 }
@@ -97,6 +103,7 @@ impl Server {
         let drain = self.context.live.snapshot().drain.clone();
         let close_time = self.active_config.config.session.close_timeout.0 + CLOSE_MARGIN;
         let all_sessions = self.context.sessions.matching(|_| true);
+        let had_sessions = !all_sessions.is_empty();
         let pacing = DrainPacing::of(&drain);
         // Requests and handshakes in progress have the full window, even if there are few sessions.
         let pacing_time = pacing.duration_for(all_sessions.len()).max(pacing.window);
@@ -108,8 +115,12 @@ impl Server {
         loop {
             tokio::select! {
                 clean = &mut finish => {
-                    if clean {
-                        info!(process = id(), "every session has ended; exiting after the takeover");
+                    match (clean, had_sessions) {
+                        (false, _) => {}
+                        (true, false) => info!(process = id(), "exiting after the takeover"),
+                        (true, true) => {
+                            info!(process = id(), "every session has ended; exiting after the takeover");
+                        }
                     }
                     return Some(StopEnd::at_deadline(clean));
                 }
@@ -125,6 +136,14 @@ impl Server {
                 }
             }
         }
+    }
+}
+
+/// Returns the status that `systemctl status` shows during a shutdown.
+fn stop_status(sessions: u64) -> String {
+    match sessions {
+        0 => "stopping".to_owned(),
+        sessions => format!("closing sessions: {sessions}"),
     }
 }
 

@@ -99,12 +99,15 @@ pub(crate) fn complete(context: &Context, successor: Result<Successor, HandoverE
     let (successor_id, sessions) = (successor.id, context.metrics.sessions());
     systemd::main_process(successor_id);
     context.tasks.spawn(successor.release());
-    info!(
-        process = id(),
-        successor = successor_id,
-        sessions,
-        "another process has taken over; closing the sessions one by one"
-    );
+    let (process, successor) = (id(), successor_id);
+    if sessions == 0 {
+        info!(process, successor, "another process has taken over");
+    } else {
+        info!(
+            process,
+            successor, sessions, "another process has taken over; closing the sessions one by one"
+        );
+    }
     let drained = context.live.snapshot().drained();
     if !drained.is_empty() {
         warn!(drained = %drained.join(", "), "drains by `lockgate drain` do not pass to the other process; repeat them");

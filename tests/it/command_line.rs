@@ -1,5 +1,10 @@
 //! Errors of the command line: they name what to write instead.
 
+mod config_file;
+mod help;
+mod progress;
+mod tips;
+
 use crate::harness::{Backend, Lockgate, eventually};
 use std::{fs, process::Output};
 use tempfile::TempDir;
@@ -12,21 +17,7 @@ async fn error_names_what_to_write_instead() {
     let header = ["--header", "Origin https://x"];
     let config = ["--config", "lockgate.toml"];
     for (arguments, code, parts) in [
-        (&["run"][..], 64, &["--to", "--config lockgate.toml"][..]),
-        (&["drain"], 64, &["--backend", "--route"]),
-        (&["check"], 64, &["--config lockgate.toml"]),
-        (&["check", "lockgate.toml"], 64, &["--config lockgate.toml"]),
-        (&["run", "lockgate.toml"], 64, &["--config lockgate.toml"]),
-        (
-            &["doctor", "lockgate.toml"],
-            64,
-            &["--config lockgate.toml"],
-        ),
-        (
-            &["explain", "lockgate.toml", "wss://a.test/"],
-            64,
-            &["--config lockgate.toml"],
-        ),
+        (&["drain"][..], 64, &["--backend", "--route"][..]),
         (&["kick"], 1, &["--longer-than", "--all"]),
         (&["kick", "--all", "--route", "a"], 1, &["--all"]),
         (

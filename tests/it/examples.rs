@@ -8,7 +8,7 @@ use std::{
     path::Path,
     time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, process::Command};
 
 #[tokio::test]
 async fn websockets_chat_sends_lines_to_all() {
@@ -149,6 +149,60 @@ async fn socketio_vote_counts_by_polling_and_by_websocket() {
     voter.until(r#"42["update",{"tea":1,"#).await;
 }
 
+/// What the README states: python-socketio computes the origin from the headers that Lockgate sends to every server.
+#[tokio::test]
+async fn socketio_allows_the_origin_of_its_page_and_no_other() {
+    let example = Example::start("socketio-updates", 5000).await;
+    let config = fs::read_to_string(example.lockgate.folder().join("config.toml"));
+    let without = config
+        .expect("written by the harness")
+        .replace("framework = \"socketio\"", "");
+    let without = Lockgate::with_file(&without).start().await;
+    for lockgate in [&example.lockgate, &without] {
+        for (origin, status) in [("https://localhost", 200), ("https://evil.example", 400)] {
+            let mut client = lockgate.connect_as("localhost").await;
+            client
+                .send(format!(
+                    "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n"
+                ))
+                .await;
+            assert_eq!(client.head().await.status(), status, "{origin}");
+        }
+    }
+}
+
+/// `lockgate run` and `lockgate check` need no argument in the directory of an example.
+#[tokio::test]
+async fn readme_commands_work_in_the_directory_of_the_example() {
+    let mut count = 0;
+    for entry in fs::read_dir("examples").expect("there").flatten() {
+        let folder = entry.path();
+        if !folder.join("lockgate.toml").exists() {
+            continue;
+        }
+        count += 1;
+        let readme = fs::read_to_string(folder.join("README.md")).expect("it has one");
+        let server = match folder.join("server.js").exists() {
+            true => "`node server.js`",
+            false => "`python3 server.py`",
+        };
+        for part in ["`lockgate run`", server] {
+            assert!(readme.contains(part), "{}: {part}", folder.display());
+        }
+        let data = tempfile::tempdir().expect("a folder");
+        let mut check = Command::new(env!("CARGO_BIN_EXE_lockgate"));
+        check.arg("check").current_dir(&folder).env_clear();
+        check.env("LOCKGATE_DATA", data.path());
+        let output = check.output().await.expect("it starts");
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{}: {output:?}",
+            folder.display()
+        );
+    }
+    assert!(count >= 10, "{count}");
+}
+
 #[tokio::test]
 async fn node_ddp_task_is_added() {
     let example = Example::start("node-ddp", 3000).await;
@@ -180,6 +234,9 @@ async fn manifests_use_known_variables_and_a_valid_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     let help = Lockgate::run(folder.path(), &["run", "--help"]).await;
     let help = String::from_utf8(help.stdout).expect("UTF-8");
+    // Lines are wrapped.
+    let help: Vec<&str> = help.split_whitespace().collect();
+    let help = help.join(" ");
     let compose = fs::read_to_string("examples/compose/compose.yaml").expect("there");
     let sidecar = fs::read_to_string("examples/kubernetes/sidecar.yaml").expect("there");
     let mut variables = 0;

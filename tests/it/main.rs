@@ -42,6 +42,7 @@ mod handshake;
 mod health;
 mod http2;
 mod interop;
+mod json_logs;
 mod language;
 mod layering;
 mod lenient;

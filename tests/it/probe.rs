@@ -1,6 +1,6 @@
 //! `lockgate probe` and `lockgate doctor`: their output for a running Lockgate, and for errors.
 
-use crate::harness::{Backend, Lockgate, Refusing};
+use crate::harness::{Backend, Lockgate, Program, Refusing, eventually, free_port};
 use serde_json::Value;
 use std::process::Output;
 use tempfile::TempDir;
@@ -48,6 +48,32 @@ async fn probe_reports_a_refusal_with_its_body() {
         let failed = seen["failed"].as_str().expect("a text");
         assert!(failed.contains("refused with 403"), "{failed}");
     }
+}
+
+/// As in the README, if the server is slower than Lockgate, or has ended.
+#[tokio::test]
+async fn probe_before_the_server_has_started_names_the_server() {
+    let port = free_port();
+    let to = format!("ws://127.0.0.1:{port}");
+    let lockgate = Lockgate::with_flags(&["--to", &to, "--host", "localhost"]);
+    let lockgate = lockgate.start().await;
+    let (code, seen) = probe(&lockgate, "/", &[]).await;
+    assert_eq!((code, &seen["answer"]["status"]), (Some(1), &502.into()));
+    let failed = seen["failed"].as_str().expect("a text");
+    for part in [
+        "refused with 502",
+        "server behind",
+        "--to",
+        "lockgate status",
+    ] {
+        assert!(failed.contains(part), "{failed}");
+    }
+    let _server = Program::example("websockets-chat", port);
+    eventually("the probe succeeds", async || {
+        let (code, seen) = probe(&lockgate, "/", &[]).await;
+        if code == Some(0) { Ok(()) } else { Err(seen) }
+    })
+    .await;
 }
 
 #[tokio::test]

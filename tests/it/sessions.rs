@@ -112,6 +112,14 @@ async fn session_list_has_counters_and_filters() {
         ok && output.contains("127.0.0.1  two") && output.contains("2 sessions"),
         "{output}"
     );
+    // The query, which may carry secrets, is not shown.
+    let has_row = |path: &str| {
+        output
+            .lines()
+            .any(|line| line.ends_with(&format!("a.test  {path}")))
+    };
+    assert!(has_row("/one") && has_row("/two"), "{output}");
+    assert!(!output.contains("secret"), "{output}");
 }
 
 #[tokio::test]

@@ -75,6 +75,36 @@ async fn second_signal_without_sessions_logs_no_warning() {
     assert!(warnings.is_empty(), "{warnings:?}");
 }
 
+/// A message about sessions is for a process that has some.
+#[tokio::test]
+async fn process_without_sessions_does_not_mention_any() {
+    let setup = Lockgate::to(Backend::echo().await);
+    let mut first = setup.with("name = \"chat\"\ntap = true").start().await;
+    for (command, expected) in [
+        (&["tap", "--for", "100ms"][..], "none is open"),
+        (&["drain", "--route", "chat"], "it has none"),
+    ] {
+        let (succeeded, text) = first.command(command).await;
+        assert!(succeeded && text.contains(expected), "{text}");
+        assert!(!text.contains(" 0 "), "{text}");
+    }
+    let mut second = first.successor(&[]).await;
+    assert_eq!(first.exit().await, Some(0));
+    second.terminate();
+    assert_eq!(second.exit().await, Some(0));
+    for lockgate in [&first, &second] {
+        let lines = lockgate.log("INFO");
+        let mut ends = lines.iter().filter(|line| {
+            let target = line["target"].as_str().unwrap_or_default();
+            ["lockgate::server::stop", "lockgate::server::takeover"].contains(&target)
+        });
+        let count = ends.clone().count();
+        assert!(count >= 2, "{lines:?}");
+        let mentions = |line: &&Value| line.to_string().contains("session");
+        assert_eq!(ends.find(mentions), None, "{lines:?}");
+    }
+}
+
 #[tokio::test]
 async fn session_cut_at_the_deadline_has_a_close_record() {
     let backend = Backend::listen().await;

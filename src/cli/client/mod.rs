@@ -4,6 +4,7 @@
 pub(crate) mod render;
 pub(crate) mod request;
 pub(crate) mod sessions;
+pub(crate) mod wait;
 
 use crate::{
     admin::listener::describe,
@@ -15,7 +16,7 @@ use crate::{
         },
         output::print,
     },
-    config::{AdminAddress, Secret},
+    config::{AdminAddress, DurationValue, Secret},
     lifecycle::inherited::Inherited,
 };
 use anyhow::{Context, bail};
@@ -104,20 +105,31 @@ pub(crate) fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
     let undo = if arguments.undo { "&undo" } else { "" };
     let path = format!("/drain?{what}={name}{undo}");
     print(send_request(&arguments.admin, Method::POST, &path)?.trim_end());
-    Ok(ExitCode::SUCCESS)
+    match arguments.wait {
+        Some(limit) => wait::until_drained(&arguments.admin, &format!("{what}={name}"), limit),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Runs `lockgate cert renew`.
-pub(crate) fn renew(admin: &AdminArgs, host: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn renew(
+    admin: &AdminArgs,
+    host: &str,
+    limit: Option<DurationValue>,
+) -> anyhow::Result<ExitCode> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let name = utf8_percent_encode(&host, NON_ALPHANUMERIC);
+    let before = limit.map(|_| wait::certificate(admin, &host)).transpose()?;
     let text = send_request(
         admin,
         Method::POST,
         &format!("/certificates/renew?host={name}"),
     )?;
     print(text.trim_end());
-    Ok(ExitCode::SUCCESS)
+    match limit.zip(before) {
+        Some((limit, before)) => wait::until_renewed(admin, &host, &before, limit),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn show(

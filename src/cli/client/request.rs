@@ -12,9 +12,15 @@ use crate::{
         listener::describe,
         proof::{ProofNonce, ProofResult},
     },
-    cli::{args::AdminArgs, files::read_files},
+    cli::{
+        args::AdminArgs,
+        config_file::{self, DEFAULT_FILE},
+        files::read_files,
+        progress::ProgressDisplay,
+    },
     config::{AdminAddress, Config, Diagnostics, Server},
     net::listen,
+    observe::logging::ErrorChain,
 };
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
@@ -215,7 +221,11 @@ pub(crate) fn send_request(
         "/reload" => RELOAD_DEADLINE,
         _ => DEADLINE,
     };
-    let (status, text) = build_runtime()?.block_on(request.send(deadline))?;
+    let answered = {
+        let _progress = ProgressDisplay::start(format!("waiting for {}", describe(address)));
+        build_runtime()?.block_on(request.send(deadline))
+    };
+    let (status, text) = answered.map_err(|error| name_file(error, admin))?;
     check_response(address, path, token.is_some(), status, text)
 }
 
@@ -363,6 +373,18 @@ fn not_running(error: io::Error, endpoint: &str) -> anyhow::Error {
         ),
         _ => anyhow!(error).context(format!("cannot connect to {endpoint}")),
     }
+}
+
+/// Adds to an error that the working directory has a configuration, which may name another address.
+fn name_file(error: anyhow::Error, admin: &AdminArgs) -> anyhow::Error {
+    let is_given = admin.admin.is_some() || admin.config.is_some();
+    if is_given || !config_file::is_in_working_directory() {
+        return error;
+    }
+    anyhow!(
+        "{}\nthis directory has a configuration; if it is that of the running lockgate, add --config {DEFAULT_FILE}",
+        ErrorChain(&*error)
+    )
 }
 
 fn load(file: &Path) -> anyhow::Result<Result<Config, Diagnostics>> {

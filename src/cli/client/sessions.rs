@@ -169,7 +169,7 @@ fn push(query: &mut String, name: &str, value: impl ToString) {
 /// Renders a table with the traffic from and to the client.
 fn render_table(total: usize, rows: &[SessionRow]) -> String {
     let head = [
-        "id", "client", "route", "backend", "age", "in", "out", "rtt", "with",
+        "id", "client", "route", "backend", "age", "in", "out", "rtt", "with", "host", "path",
     ];
     let mut cells = vec![head.map(str::to_owned)];
     cells.extend(rows.iter().map(cells_of));
@@ -186,7 +186,7 @@ fn render_table(total: usize, rows: &[SessionRow]) -> String {
     page
 }
 
-fn cells_of(row: &SessionRow) -> [String; 9] {
+fn cells_of(row: &SessionRow) -> [String; 11] {
     let with = [&row.subprotocol, &row.extensions];
     let with: Vec<&str> = with.into_iter().flatten().map(|text| &**text).collect();
     let round_trip =
@@ -205,6 +205,8 @@ fn cells_of(row: &SessionRow) -> [String; 9] {
             round_trip(row.round_trip.backend)
         ),
         visible(&with.join(" ")),
+        visible(&row.host),
+        shortened(&visible(&row.path)),
     ]
 }
 
@@ -217,6 +219,14 @@ fn traffic(row: &TrafficRow) -> String {
         row.messages_per_second,
         size(row.bytes_per_second)
     )
+}
+
+/// Returns the text with at most [`MAX_PATH_LEN`] characters; `--json` has the whole.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_PATH_LEN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn size(bytes: f64) -> String {
@@ -307,6 +317,7 @@ fn require(what: &str, name: &str, list: &Value, key: &str) -> anyhow::Result<()
 fn render_line(line: &TapLine) -> String {
     match line {
         TapLine::Frame(frame) => render_frame(frame),
+        TapLine::Started { sessions: 0 } => "tapping new sessions; none is open".to_owned(),
         TapLine::Started { sessions: 1 } => "tapping 1 session, and new ones".to_owned(),
         TapLine::Started { sessions } => format!("tapping {sessions} sessions, and new ones"),
         TapLine::Ended { ended, lost: 0 } => format!("ended: {}", visible(ended)),
@@ -362,11 +373,14 @@ fn render_frame(frame: &FrameRow) -> String {
 }
 
 /// The context of a reply that lacks a field.
-const UNEXPECTED_REPLY: &str =
+pub(crate) const UNEXPECTED_REPLY: &str =
     "the answer does not have the expected fields: is the running lockgate of the same version?";
 
 /// The maximum number of sessions in one answer.
 const PAGE_LIMIT: usize = 1000;
+
+/// The maximum number of characters of a path in the table.
+const MAX_PATH_LEN: usize = 80;
 
 /// The maximum number of names listed in an error.
 const MAX_LISTED: usize = 8;
@@ -378,7 +392,7 @@ mod tests {
     #[test]
     fn sessions_are_rendered_as_a_table() {
         let row = json!({
-            "http": "1.1", "host": "chat.test", "path": "/",
+            "http": "1.1", "host": "chat.test", "path": "/room/\u{1b}[2J",
             "id": "00000000000000ff", "client": "192.0.2.1", "route": "chat", "backend": "ws://10.0.0.1:1",
             "subprotocol": "chat\u{1b}[2J", "extensions": null, "age_seconds": 61.5,
             "from_client": { "messages": 3, "bytes": 2048, "messages_per_second": 0.05, "bytes_per_second": 33.3 },
@@ -387,12 +401,14 @@ mod tests {
         });
         let rows = [serde_json::from_value(row).unwrap()];
         let expected = "\
-id                client     route  backend          age    in                        out                   rtt     with
-00000000000000ff  192.0.2.1  chat   ws://10.0.0.1:1  1m 1s  3m 2.0KiB (0.1m/s 33B/s)  1m 10B (0.0m/s 0B/s)  12ms/-  chat\\u{1b}[2J
+id                client     route  backend          age    in                        out                   rtt     with            host       path
+00000000000000ff  192.0.2.1  chat   ws://10.0.0.1:1  1m 1s  3m 2.0KiB (0.1m/s 33B/s)  1m 10B (0.0m/s 0B/s)  12ms/-  chat\\u{1b}[2J  chat.test  /room/\\u{1b}[2J
 1 session";
         assert_eq!(render_table(1, &rows), expected);
         assert_eq!(render_table(0, &[]), "no sessions");
         assert!(render_table(7, &rows).ends_with("1 of 7 sessions; --limit 0 shows all"));
+        assert_eq!(shortened(&"é".repeat(81)).chars().count(), 81);
+        assert_eq!(shortened(&"é".repeat(80)).chars().count(), 80);
     }
 
     #[test]

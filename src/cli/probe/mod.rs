@@ -12,6 +12,7 @@ use crate::{
             connect::{ProbeOutcome, Stream},
             report::{CloseReceived, Report},
         },
+        progress::ProgressDisplay,
     },
     net::{
         happy_eyeballs::{AddressHistory, AttemptPermits, connect_first},
@@ -47,7 +48,10 @@ pub(crate) fn probe(arguments: &ProbeArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let mut report = Report::new(&arguments.url);
-    let result = runtime.block_on(run(arguments, target, &mut report));
+    let result = {
+        let progress = ProgressDisplay::start("reading the URL");
+        runtime.block_on(run(arguments, target, &mut report, &progress))
+    };
     let failed = result.is_err();
     report.failed = result.err().map(|error| ErrorChain(&*error).to_string());
     match arguments.json {
@@ -64,11 +68,13 @@ async fn run(
     arguments: &ProbeArgs,
     target: anyhow::Result<ProbeTarget>,
     report: &mut Report,
+    progress: &ProgressDisplay,
 ) -> anyhow::Result<()> {
     let limit = arguments.timeout.0;
     let target = target?;
     let host = target.host.clone();
 
+    progress.step(format!("DNS: looking up {host}"));
     let started = Instant::now();
     let resolver = Resolver::system();
     let addresses = within("DNS", limit, resolver.lookup(&host)).await?;
@@ -79,6 +85,7 @@ async fn run(
         .collect();
     report.dns_ms = Some(millis(started));
 
+    progress.step(format!("TCP: connecting to {host}:{}", target.port));
     let started = Instant::now();
     let (permits, history) = (AttemptPermits::Unlimited, AddressHistory::default());
     let connect = connect_first(addresses, permits, &history, TcpStream::connect);
@@ -98,6 +105,7 @@ async fn run(
     let stream: Stream = match target.tls {
         false => Box::new(tcp),
         true => {
+            progress.step("TLS: performing the handshake");
             let connector = connect::connector(arguments)?;
             let started = Instant::now();
             let connect = connect::connect(&connector, &host, tcp);
@@ -108,6 +116,7 @@ async fn run(
         }
     };
 
+    progress.step("handshake: waiting for the answer");
     let started = Instant::now();
     let handshake = connect::open_websocket(arguments, stream, target.tls);
     let outcome = within("handshake", limit, handshake).await??;
@@ -115,13 +124,17 @@ async fn run(
     let (mut socket, answer) = match outcome {
         ProbeOutcome::Open(socket, answer) => (socket, answer),
         ProbeOutcome::Refused(answer) => {
-            let message = format!("handshake: refused with {}", answer.status);
+            let message = match refusal_advice(answer.status) {
+                Some(advice) => format!("handshake: refused with {}; {advice}", answer.status),
+                None => format!("handshake: refused with {}", answer.status),
+            };
             report.answer = Some(answer);
             bail!(message);
         }
     };
     report.answer = Some(answer);
 
+    progress.step("ping: waiting for the Pong");
     let started = Instant::now();
     let ping = Message::Ping(Bytes::from_static(b"lockgate probe"));
     let pong = async {
@@ -138,6 +151,7 @@ async fn run(
     within("ping", limit, pong).await?.context("ping")?;
     report.ping_ms = Some(millis(started));
 
+    progress.step("close: waiting for the Close");
     let close = CloseFrame {
         code: CloseCode::Normal,
         reason: "".into(),
@@ -156,6 +170,31 @@ async fn run(
     };
     report.closed = within("close", limit, closed).await?.context("close")?;
     Ok(())
+}
+
+/// Returns what to check after a refusal. The status is that of the proxy, or of the server behind it.
+fn refusal_advice(status: u16) -> Option<&'static str> {
+    Some(match status {
+        401 => "credentials are required; send them with --header \"Authorization: …\"",
+        403 => {
+            "the address or the origin of this client is not allowed; a browser sends its origin, as --header \"Origin: …\" does"
+        }
+        404 => {
+            "no route has this host and path, or the server does not know the path; `lockgate explain URL` shows the route"
+        }
+        429 => "too many requests; try again later",
+        502 => {
+            "the proxy works, but not the server behind it: is that server running, at the address that --to or the \
+             configuration names? `lockgate status` and Lockgate's log have the reason"
+        }
+        503 => {
+            "no server behind the proxy accepts new sessions, or a limit is reached; `lockgate status` shows backends and limits"
+        }
+        504 => {
+            "the server behind the proxy did not answer in time; its own log may have the reason"
+        }
+        _ => return None,
+    })
 }
 
 /// The parts of a URL.

@@ -235,6 +235,22 @@ async fn renew_command_is_limited_to_one_order_per_day() {
 }
 
 #[tokio::test]
+async fn renew_command_waits_for_the_certificate() {
+    let fixture = AcmeFixture::new().await;
+    fixture.pebble.set_ipv4("a.test", "127.0.0.99").await;
+    let lockgate = fixture.start(&["a.test"], "").await;
+    failed(&lockgate, "a.test", "").await;
+    fixture.pebble.set_ipv4("a.test", "127.0.0.1").await;
+    let renew = ["cert", "renew", "a.test", "--wait", "9s"];
+    let (ok, output) = lockgate.command(&renew).await;
+    assert!(
+        ok && output.contains("has a certificate until 20"),
+        "{output}"
+    );
+    fixture.leaf("a.test").await.expect("trusted");
+}
+
+#[tokio::test]
 async fn reload_adds_and_removes_hosts() {
     let fixture = AcmeFixture::new().await;
     let lockgate = fixture.start(&["a.test"], "").await;

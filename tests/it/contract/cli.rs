@@ -28,17 +28,19 @@ async fn commands_flags_and_variables_are_unchanged() {
 /// Adds the usage, the arguments and the flags of one help page; returns its subcommands.
 fn describe(name: &str, help: &str, lines: &mut Lines) -> Vec<String> {
     let flag =
-        Regex::new(r"^\s+((?:-\w, )?--[a-z0-9-]+(?:[ =]<[^>]+>)?(?:\.\.\.)?)").expect("valid");
+        Regex::new(r"^ {2,6}((?:-\w, )?--[a-z0-9-]+(?:[ =]<[^>]+>)?(?:\.\.\.)?)").expect("valid");
     let argument = Regex::new(r"^  ([<\[][A-Z]+[>\]](?:\.\.\.)?)").expect("valid");
     let fact = Regex::new(r"\[(?:env: (\w+)=[^\]]*|(default: [^\]]+|possible values: [^\]]+))\]")
         .expect("valid");
-    let (mut section, mut entry, mut subcommands) = ("", String::new(), vec![]);
+    let (mut section, mut subcommands) = ("", vec![]);
     let mut entries: Vec<(String, String)> = vec![];
     for line in help.lines() {
         if let Some(usage) = line.strip_prefix("Usage: ") {
             lines.insert(format!("{name} usage: {usage}"));
         } else if !line.starts_with(' ') {
             section = line;
+        } else if section == "Commands:" && line.starts_with("    ") {
+            // The rest of a wrapped description.
         } else if section == "Commands:" {
             let subcommand = line.split_whitespace().next().expect("a name");
             lines.insert(format!("{name} command {subcommand}"));
@@ -50,10 +52,13 @@ fn describe(name: &str, help: &str, lines: &mut Lines) -> Vec<String> {
                 "Arguments:" => argument.captures(line),
                 _ => flag.captures(line),
             };
+            // A fact in brackets may be wrapped.
             if let Some(found) = found {
-                entry = found[1].to_owned();
+                entries.push((found[1].to_owned(), line.to_owned()));
+            } else if let Some((_, text)) = entries.last_mut() {
+                text.push(' ');
+                text.push_str(line.trim_start());
             }
-            entries.push((entry.clone(), line.to_owned()));
         }
     }
     for (entry, line) in &entries {
@@ -104,6 +109,14 @@ async fn exit_codes_are_unchanged() {
         &["check", "--config", "syntax.toml"],
         &["check", "--config", "absent.toml"],
         &["check"],
+        &["check", "good.toml"],
+        &["check", "bad.toml"],
+        &["check", "good.toml", "--config", "good.toml"],
+        &["run", "bad.toml"],
+        &["run", "absent.toml"],
+        &["run", "--to", &to, "good.toml"],
+        &["doctor", "bad.toml"],
+        &["explain", "wss://a.test/", "good.toml"],
         &["explain", "--config", "good.toml", "wss://a.test/"],
         &["explain", "--config", "good.toml", "wss://b.test/"],
         &["explain", "--config", "bad.toml", "wss://a.test/"],

@@ -1,7 +1,8 @@
 //! The binary as a child process: started with a configuration or with flags, observed and stopped.
 
 use super::{
-    Backend, H2, Head, Wire, eventually, observe, program::interpreter, web::trusting, within,
+    Backend, H2, Head, Wire, eventually, observe, program::interpreter, strict_json, web::trusting,
+    within,
 };
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use rustls::pki_types::ServerName;
@@ -146,9 +147,20 @@ impl Lockgate {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        within("the command's end", command)
+        let output = within("the command's end", command)
             .await
-            .expect("the binary starts")
+            .expect("the binary starts");
+        if arguments.contains(&"--json") {
+            // `tap` prints one object per line, the other commands one value.
+            let text = String::from_utf8_lossy(&output.stdout);
+            let is_value = strict_json::check(&text).is_ok();
+            let problems = strict_json::problems(&text);
+            assert!(
+                is_value || problems.is_empty(),
+                "{arguments:?}: {problems:?}"
+            );
+        }
+        output
     }
 
     /// A TLS connection for `a.test`.
@@ -483,6 +495,17 @@ impl Lockgate {
 
 impl Drop for Lockgate {
     fn drop(&mut self) {
+        // Every JSON line of every test: a key occurs once.
+        let mut problems = strict_json::problems(&self.stderr());
+        let records = self.records.borrow().clone();
+        problems.extend(
+            records
+                .iter()
+                .filter_map(|it| Some(it.as_str()?.to_owned())),
+        );
+        if !std::thread::panicking() && !problems.is_empty() {
+            panic!("invalid JSON in the log:\n{}", problems.join("\n"));
+        }
         if std::thread::panicking() {
             eprintln!(
                 "--- lockgate's stderr ---\n{}\n--- its access log ---",
@@ -745,6 +768,10 @@ fn collect_records(child: &mut Child) -> watch::Receiver<Vec<Record>> {
         while let Ok(Some(line)) = lines.next_line().await {
             if let Ok(record @ Record::Object(_)) = serde_json::from_str(&line) {
                 sender.send_modify(|all| all.push(record));
+                // `Lockgate::drop` fails because of it.
+                if let Err(problem) = strict_json::check(&line) {
+                    sender.send_modify(|all| all.push(Record::String(problem)));
+                }
             }
         }
     });
