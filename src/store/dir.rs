@@ -1,7 +1,7 @@
 //! A store in a directory that only Lockgate uses, with mode 0700 and files with mode 0600.
 
 use crate::{
-    fs::{NotPrivate, PrivateFileError, ReadError, check_private, read_private},
+    fs::{NotPrivate, PrivateFileError, ReadError, check_private, deadline::reading, read_private},
     store::Store,
 };
 use std::{
@@ -99,6 +99,7 @@ impl Store for DirStore {
     }
 
     fn save(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let _reading = reading(&self.path.join(name));
         self.create_dirs()?;
         self.replace(name, content)
     }
@@ -112,13 +113,15 @@ impl Store for DirStore {
     }
 
     fn lock(&self) -> io::Result<Option<OwnedFd>> {
+        let path = self.path.join(LOCK);
+        let _reading = reading(&path);
         self.create_dirs()?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(self.path.join(LOCK))?;
+            .open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file.into())),
             Err(TryLockError::WouldBlock) => Ok(None),
