@@ -21,7 +21,10 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Waker,
     time::Duration,
 };
@@ -72,6 +75,8 @@ struct LiveSession {
     target: SessionTarget,
     record: Arc<SessionRecord>,
     rtts: LegRtts,
+    /// Set when the session task drops its handle.
+    has_ended: AtomicBool,
 }
 
 /// A session's own entry in the registry, held by the session task; removed on drop.
@@ -135,6 +140,7 @@ impl SessionRegistry {
             target,
             record: Arc::new(record),
             rtts: LegRtts::default(),
+            has_ended: AtomicBool::new(false),
         });
         if table.close_code != 0 {
             SessionRef(shared.clone()).close(table.close_code);
@@ -284,6 +290,7 @@ impl SessionHandle {
 
 impl Drop for SessionHandle {
     fn drop(&mut self) {
+        self.shared.has_ended.store(true, Ordering::Relaxed);
         self.registry.lock().live.remove(&self.shared.record.id);
     }
 }
@@ -340,10 +347,9 @@ impl SessionRef {
         filter.matches(&self.0.record, self.age())
     }
 
-    /// Returns true if the session has ended and no other reference to it exists.
+    /// Returns true if the session has ended.
     pub fn is_over(&self) -> bool {
-        // A live session is also referenced by its handle and by the registry.
-        Arc::strong_count(&self.0) == 1
+        self.0.has_ended.load(Ordering::Relaxed)
     }
 }
 

@@ -135,3 +135,16 @@ fn traffic_returns_the_published_counts() {
     let (up, down) = sessions.find(handle.record().id).unwrap().traffic();
     assert_eq!((up.messages, up.bytes, down.bytes), (2, 10, 20));
 }
+
+#[test]
+fn ended_session_is_over_although_other_references_exist() {
+    let sessions = Arc::new(SessionRegistry::default());
+    let handle = sessions.open(target("r"));
+    let (first, second) = (
+        sessions.find(handle.record().id).unwrap(),
+        sessions.find(handle.record().id).unwrap(),
+    );
+    assert!(!first.is_over() && !second.is_over());
+    drop(handle);
+    assert!(first.is_over() && second.is_over());
+}
