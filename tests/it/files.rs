@@ -417,6 +417,28 @@ async fn development_ca_that_another_user_can_have_planted_is_refused() {
 }
 
 #[tokio::test]
+async fn changed_file_that_hangs_past_the_deadline_is_then_applied_as_a_change_of_files() {
+    let (backend, other) = (Backend::echo().await, Backend::echo().await);
+    let lockgate = Lockgate::with_file(&valid(backend)).start().await;
+    let file = lockgate.folder().join("hung.pem");
+    fs::copy(lockgate.ca(), &file).expect("writable");
+    let mut hung = hang(&file).await;
+    let mut open = lockgate.echo_session().await;
+    lockgate.write_config(&with_client_ca(other, &file));
+    assert_eq!(hung.line().await, "held");
+    eventually_within(RELOAD_DEADLINE, "the deadline", async || {
+        let error = lockgate.status().await["config"]["error"].to_string();
+        observe(error, |error| error.contains("hung.pem"))
+    })
+    .await;
+    drop(hung);
+    let released = Instant::now();
+    assert_eq!(open.frame().await.closes_with().0, 1012);
+    // A change that closes sessions waits until its files have been stable for two seconds.
+    assert!(released.elapsed() > Duration::from_millis(1900));
+}
+
+#[tokio::test]
 async fn certificate_store_that_hangs_delays_neither_commands_nor_sigterm() {
     let backend = Backend::echo().await;
     let fixture = TempDir::new().expect("a temporary folder");
