@@ -20,6 +20,7 @@ use atomic_waker::AtomicWaker;
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
+    iter,
     ops::Bound,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -195,12 +196,15 @@ impl SessionRegistry {
         self.closing.cancelled()
     }
 
-    /// Returns the live sessions whose target fulfils `condition`, ordered by id. The condition is evaluated after the
-    /// table has been unlocked, so it may take locks of its own and delays no session that opens or ends.
+    /// Returns the live sessions whose target fulfils `condition`, ordered by id. The table is read by pages, and the
+    /// condition is evaluated while it is unlocked, so it may take locks of its own and delays no session that opens or
+    /// ends. A session that opens during the call may be missing: its task must check the condition after it has
+    /// registered.
     pub fn matching(&self, condition: impl Fn(&SessionTarget) -> bool) -> Vec<SessionRef> {
-        let mut sessions: Vec<_> = self.lock().live.values().cloned().map(SessionRef).collect();
-        sessions.retain(|session| condition(session.target()));
+        let sessions = self.pages().flatten();
         sessions
+            .filter(|session| condition(session.target()))
+            .collect()
     }
 
     /// Returns up to `PAGE_LEN` live sessions with an id greater than `after`, ordered by id; an empty page ends the
@@ -214,6 +218,16 @@ impl SessionRegistry {
             .collect()
     }
 
+    /// Returns all live sessions, page by page.
+    fn pages(&self) -> impl Iterator<Item = Vec<SessionRef>> {
+        let mut after = None;
+        iter::from_fn(move || {
+            let page = self.page(after);
+            after = Some(page.last()?.id());
+            Some(page)
+        })
+    }
+
     /// Returns the number of live sessions.
     pub fn count(&self) -> usize {
         self.lock().live.len()
@@ -225,10 +239,10 @@ impl SessionRegistry {
     }
 
     /// Wakes every session task so that it applies changed limits. An idle session would otherwise notice them at its
-    /// next timer.
+    /// next timer. One that opens during the call reads the changed limits.
     pub fn wake_all(&self) {
-        for shared in self.lock().live.values() {
-            shared.waker.wake();
+        for session in self.pages().flatten() {
+            session.0.waker.wake();
         }
     }
 
