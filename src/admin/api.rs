@@ -7,6 +7,7 @@ use crate::{
         auth::{self, HostCheck},
         path::AdminPath,
         proof,
+        query::{BadQuery, Query},
         response::AdminResponse,
         sessions, tap,
     },
@@ -21,7 +22,6 @@ use hyper::{
         X_CONTENT_TYPE_OPTIONS,
     },
 };
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use std::{
     convert::Infallible,
@@ -182,19 +182,9 @@ impl AdminApi {
 
     /// Drains `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends the drain.
     async fn drain(&self, query: &str) -> AdminResponse {
-        let (query, action) = match query.strip_suffix("&undo") {
-            Some(query) => (query, DrainAction::End),
-            None => (query, DrainAction::Start),
-        };
-        let decoded = |value| percent_decode_str(value).decode_utf8().ok();
-        let target = match query.split_once('=') {
-            Some(("route", name)) => decoded(name).map(|it| DrainTarget::Route((*it).into())),
-            Some(("backend", name)) => decoded(name).map(|it| DrainTarget::Backend((*it).into())),
-            _ => None,
-        };
-        let Some(target) = target else {
-            let text = "a target is missing: ?route=NAME or ?backend=ADDRESS";
-            return AdminResponse::line(StatusCode::BAD_REQUEST, text);
+        let (target, action) = match parse_drain_query(query) {
+            Ok(parsed) => parsed,
+            Err(error) => return AdminResponse::line(StatusCode::BAD_REQUEST, &error.to_string()),
         };
         let reply = self
             .command(|reply| Command::Drain {
@@ -220,15 +210,12 @@ impl AdminApi {
 
     /// Renews the certificate of `host=NAME`, percent-encoded.
     async fn renew(&self, query: &str) -> AdminResponse {
-        let host = query.strip_prefix("host=").map(percent_decode_str);
-        let Some(host) = host.and_then(|host| host.decode_utf8().ok()) else {
-            return AdminResponse::line(
-                StatusCode::BAD_REQUEST,
-                "a host is missing: ?host=chat.example.com",
-            );
+        let host = match parse_renew_query(query) {
+            Ok(host) => host,
+            Err(error) => return AdminResponse::line(StatusCode::BAD_REQUEST, &error.to_string()),
         };
         match self
-            .command(|reply| Command::Renew((*host).into(), reply))
+            .command(|reply| Command::Renew(host.clone(), reply))
             .await
         {
             Ok(Ok(())) => AdminResponse::line(
@@ -279,6 +266,29 @@ impl AdminApi {
             )),
         }
     }
+}
+
+fn parse_drain_query(query: &str) -> Result<(DrainTarget, DrainAction), BadQuery> {
+    let mut query = Query::parse(query)?;
+    let action = if query.has("undo") {
+        DrainAction::End
+    } else {
+        DrainAction::Start
+    };
+    let target = match (query.take("route"), query.take("backend")) {
+        (Some(name), None) => DrainTarget::Route(name.into()),
+        (None, Some(address)) => DrainTarget::Backend(address.into()),
+        _ => return Err(BadQuery::NoDrainTarget),
+    };
+    query.finish()?;
+    Ok((target, action))
+}
+
+fn parse_renew_query(query: &str) -> Result<Box<str>, BadQuery> {
+    let mut query = Query::parse(query)?;
+    let host = query.take("host").ok_or(BadQuery::NoHost)?;
+    query.finish()?;
+    Ok(host.into())
 }
 
 /// Describes the result of a drain, with a line for each pool that has no backend left.

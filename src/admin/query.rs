@@ -33,6 +33,10 @@ pub(crate) enum BadQuery {
         "select sessions by id, route, backend, client or longer_than, or use `all` for all of them"
     )]
     NoSelection,
+    #[error("a target is missing: ?route=NAME or ?backend=ADDRESS")]
+    NoDrainTarget,
+    #[error("a host is missing: ?host=chat.example.com")]
+    NoHost,
     #[error("`nonce` must be 32 to 128 hex digits")]
     Nonce,
     #[error("`lasting` must be more than 0s and at most 1h")]

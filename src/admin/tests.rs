@@ -626,3 +626,66 @@ async fn token_is_required_except_for_health_and_metrics() {
         assert!(!answer.body.contains(token) && !answer.head.contains(token));
     }
 }
+
+#[tokio::test]
+async fn parameters_of_drain_and_renew_are_named_once_and_known() {
+    let mut served = Served::tcp(Surface::Full);
+    let mut commands = std::mem::replace(&mut served.commands_rx, mpsc::channel(1).1);
+    served.tasks.spawn(async move {
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Drain {
+                    target,
+                    action,
+                    reply,
+                } => {
+                    let pools_without_backend = vec![format!("{target:?} {action:?}").into()];
+                    let _ = reply.send(Ok(command::DrainReport {
+                        closing: 0,
+                        pools_without_backend,
+                    }));
+                }
+                Command::Renew(_, reply) => drop(reply.send(Ok(()))),
+                _ => {}
+            }
+        }
+    });
+    for (path, status, part) in [
+        ("/drain?route=a", 200, "Route(\"a\") Start"),
+        ("/drain?route=a%26b&undo", 200, "the drain has ended"),
+        ("/drain?undo&route=a", 200, "the drain has ended"),
+        (
+            "/drain?backend=ws%3A%2F%2Fa%3A1",
+            200,
+            "Backend(\"ws://a:1\") Start",
+        ),
+        (
+            "/drain?backend=ws://a:1/=",
+            200,
+            "Backend(\"ws://a:1/=\") Start",
+        ),
+        ("/drain?route=a&route=b", 400, "`route` is given twice"),
+        ("/drain?route=a&backend=b", 400, "a target is missing"),
+        ("/drain?route=a&undoo", 400, "unknown parameter `undoo`"),
+        ("/drain?route=%FF", 400, "UTF-8"),
+        ("/drain?undo", 400, "a target is missing"),
+        ("/drain", 400, "a target is missing"),
+        ("/certificates/renew?host=a.test", 202, "a.test is ordered"),
+        (
+            "/certificates/renew?host=a.test&host=b.test",
+            400,
+            "`host` is given twice",
+        ),
+        (
+            "/certificates/renew?host=a.test&force",
+            400,
+            "unknown parameter `force`",
+        ),
+        ("/certificates/renew", 400, "a host is missing"),
+    ] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let answer = served.request(&request).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(answer.body.contains(part), "{path}: {answer:?}");
+    }
+}

@@ -76,7 +76,7 @@ pub(crate) fn serve(
     };
     let (access, _access) = AccessLog::open(&config.server.access, config.server.log.format)
         .context("cannot open the access log")?;
-    let runtime = runtime(&config).context("cannot start the runtime")?;
+    let runtime = runtime().context("cannot start the runtime")?;
     let (mut signals, mut inherited) = startup.finish();
     let drained = runtime.block_on(async {
         let prepared = async {
@@ -156,12 +156,11 @@ async fn address_in_use(error: StartError, admin: &AdminAddress, token: &Secret)
 }
 
 /// Builds the runtime: single-threaded on one core, which avoids cross-thread wake-ups
-/// (measured in `tests/bench/field/RESULTS.md`),
-/// unless ACME is used, because its store blocks on disk I/O.
-fn runtime(config: &Config) -> io::Result<Runtime> {
+/// (measured in `tests/bench/field/RESULTS.md`).
+fn runtime() -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let has_setting = env::var_os("TOKIO_WORKER_THREADS").is_some();
-    let mut runtime = match cores == 1 && config.acme.is_none() && !has_setting {
+    let mut runtime = match cores == 1 && !has_setting {
         true => runtime::Builder::new_current_thread(),
         false => runtime::Builder::new_multi_thread(),
     };

@@ -216,6 +216,14 @@ impl Gateway {
         }
     }
 
+    /// Returns the longest `session.close_timeout` of its routes: the time that the last session needs for its closing
+    /// handshake.
+    pub fn max_close_timeout(&self) -> Duration {
+        let routes = self.router.rules();
+        let timeouts = routes.map(|(_, route)| route.pending_limits.close_timeout);
+        timeouts.max().unwrap_or_default()
+    }
+
     /// Returns its pools, including those of routes with `to`.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.pools.iter()

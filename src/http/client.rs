@@ -1,6 +1,7 @@
 //! Connections to backends: for a handshake, and for a plain request, pooled or separate.
 //!
-//! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header. A
+//! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header; those
+//! from other source addresses (`sources`) separately. A
 //! backend that authenticates connections (NTLM, Negotiate) has a connection for each connection of a client
 //! ([`bound`]), over any transport.
 //!
@@ -32,7 +33,10 @@ use crate::{
         early_response::EarlyResponseStream,
         resolver::Resolver,
     },
-    upstream::{connect::BackendDialer, lease::Lease},
+    upstream::{
+        connect::BackendDialer,
+        lease::{Lease, ReuseKey},
+    },
 };
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{
@@ -129,8 +133,8 @@ impl HttpClient {
         {
             return attempt.send_bound(request).await;
         }
-        match lease.poolable_addr().filter(|_| attempt.reads_body) {
-            Some((host, port)) => attempt.send_pooled((host.into(), port), request).await,
+        match lease.reuse_key().filter(|_| attempt.reads_body) {
+            Some(key) => attempt.send_pooled(key, request).await,
             None => attempt.send_once(request).await,
         }
     }
@@ -217,12 +221,12 @@ impl SendAttempt<'_> {
     /// Sends the request on an idle connection of the pool or a new one, which returns to the pool or becomes bound.
     async fn send_pooled(
         &self,
-        address: (Box<str>, u16),
+        key: ReuseKey,
         mut request: Request<Body>,
     ) -> Result<(Response<Incoming>, ConnectionUse), SendError> {
         let idle = &self.client.idle;
         let (connection, response) = loop {
-            let (mut connection, reused) = match idle.take(&address) {
+            let (mut connection, reused) = match idle.take(&key) {
                 Some(connection) => (connection, true),
                 None => (self.client.open(self.dialer).await?, false),
             };
@@ -246,7 +250,7 @@ impl SendAttempt<'_> {
         ) {
             (true, true) => used._bound = Some(bound.adopt(&self.target, id_hash, connection)),
             (true, false) => bound.bind(&self.target, id_hash),
-            (false, true) => idle.put_when_ready(address, connection),
+            (false, true) => idle.put_when_ready(key, connection),
             // Closes after the response.
             (false, false) => drop(connection),
         }

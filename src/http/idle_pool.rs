@@ -1,6 +1,6 @@
-//! The idle connections that any client's next request may use, by backend.
+//! The idle connections that any client's next request may use, by backend and source addresses.
 
-use crate::{http::pooled::BackendConnection, lifecycle::tasks::Tasks};
+use crate::{http::pooled::BackendConnection, lifecycle::tasks::Tasks, upstream::lease::ReuseKey};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// Idle connections by the address of their backend; the one that was used last is taken first.
+/// Idle connections by [`ReuseKey`]; the one that was used last is taken first.
 #[derive(Debug)]
 pub(crate) struct IdlePool {
     idle: Mutex<IdleConnections>,
@@ -17,7 +17,7 @@ pub(crate) struct IdlePool {
 
 #[derive(Debug, Default)]
 struct IdleConnections {
-    by_address: HashMap<PoolAddress, Vec<IdleConnection>>,
+    by_key: HashMap<ReuseKey, Vec<IdleConnection>>,
     /// Whether a task closes expired connections.
     is_swept: bool,
 }
@@ -27,9 +27,6 @@ struct IdleConnection {
     connection: BackendConnection,
     since: Instant,
 }
-
-/// The host and port of a backend.
-pub(crate) type PoolAddress = (Box<str>, u16);
 
 // === impl IdlePool ===
 
@@ -42,9 +39,9 @@ impl IdlePool {
     }
 
     /// Returns an idle connection that is still open.
-    pub(crate) fn take(&self, address: &PoolAddress) -> Option<BackendConnection> {
+    pub(crate) fn take(&self, key: &ReuseKey) -> Option<BackendConnection> {
         let mut idle = self.lock();
-        let connections = idle.by_address.get_mut(address)?;
+        let connections = idle.by_key.get_mut(key)?;
         let now = Instant::now();
         while let Some(last) = connections.pop() {
             if !last.is_expired(now) && last.connection.is_ready() {
@@ -57,24 +54,24 @@ impl IdlePool {
     /// Keeps a connection for the next request, once its response has been read.
     pub(crate) fn put_when_ready(
         self: &Arc<Self>,
-        address: PoolAddress,
+        key: ReuseKey,
         mut connection: BackendConnection,
     ) {
         if connection.is_ready() {
-            return self.put(address, connection);
+            return self.put(key, connection);
         }
         let pool = self.clone();
         self.tasks.spawn(async move {
             if connection.ready().await {
-                pool.put(address, connection);
+                pool.put(key, connection);
             }
         });
     }
 
-    fn put(self: &Arc<Self>, address: PoolAddress, connection: BackendConnection) {
+    fn put(self: &Arc<Self>, key: ReuseKey, connection: BackendConnection) {
         let mut idle = self.lock();
-        let connections = idle.by_address.entry(address).or_default();
-        if connections.len() >= MAX_IDLE_PER_BACKEND {
+        let connections = idle.by_key.entry(key).or_default();
+        if connections.len() >= MAX_IDLE_PER_KEY {
             connections.remove(0);
         }
         connections.push(IdleConnection {
@@ -96,13 +93,13 @@ impl IdlePool {
             };
             let mut idle = self.lock();
             let now = Instant::now();
-            idle.by_address.retain(|_, connections| {
+            idle.by_key.retain(|_, connections| {
                 connections.retain(|one| {
                     !is_stopping && !one.is_expired(now) && one.connection.is_ready()
                 });
                 !connections.is_empty()
             });
-            if idle.by_address.is_empty() {
+            if idle.by_key.is_empty() {
                 idle.is_swept = false;
                 return;
             }
@@ -126,5 +123,5 @@ impl IdleConnection {
 /// being closed costs a retry, which a request with a body cannot have.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Idle connections kept for each backend.
-const MAX_IDLE_PER_BACKEND: usize = 32;
+/// Idle connections kept for each backend and list of source addresses.
+const MAX_IDLE_PER_KEY: usize = 32;

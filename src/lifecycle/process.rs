@@ -25,6 +25,24 @@ pub enum Signal {
     Replace,
 }
 
+/// Why the program is not started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReexecError {
+    /// The first process of a container.
+    #[error(
+        "the first process of a container cannot be replaced, because the container ends with it: start another container"
+    )]
+    FirstProcess,
+    /// A service of systemd without `Type=notify`.
+    #[error(
+        "systemd would stop the service at the end of this process: set Type=notify in the unit"
+    )]
+    NotNotified,
+    /// No path of the program among the arguments of this process.
+    #[error("this process was started without its program's path as the first argument")]
+    NoProgram,
+}
+
 /// The installed handlers of SIGTERM, SIGINT, SIGHUP and SIGUSR2.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -70,21 +88,16 @@ impl Signals {
 /// process logs for itself; this one logs an error if the new process ends before a takeover or shutdown.
 ///
 /// # Errors
-/// If the program would be killed together with this process: if this is the first process of a
-/// container, or if systemd runs it without `Type=notify`.
-pub(crate) fn reexec(tasks: &Tasks) -> io::Result<()> {
+/// If the program is unknown, or would be killed together with this process.
+pub(crate) fn reexec(tasks: &Tasks) -> Result<(), ReexecError> {
     if process::id() == 1 {
-        return Err(io::Error::other(
-            "the first process of a container cannot be replaced, because the container ends with it: start another container",
-        ));
+        return Err(ReexecError::FirstProcess);
     }
     if env::var_os("INVOCATION_ID").is_some() && env::var_os("NOTIFY_SOCKET").is_none() {
-        return Err(io::Error::other(
-            "systemd would stop the service at the end of this process: set Type=notify in the unit",
-        ));
+        return Err(ReexecError::NotNotified);
     }
     let mut args = env::args_os();
-    let program = args.next().ok_or(io::ErrorKind::NotFound)?;
+    let program = args.next().ok_or(ReexecError::NoProgram)?;
     let mut command = Command::new(&program);
     command
         .args(args)

@@ -3,21 +3,11 @@
 use crate::{
     config,
     http::client_table::{ClientLimit, ClientLimits, ClientPermit, ClientTable, ClientUse},
-    net::{
-        descriptors::{DescriptorBudget, DescriptorPermit, DescriptorUse},
-        subnet::SubnetKey,
-    },
+    listener::accept_rate::AcceptRate,
+    net::descriptors::{DescriptorBudget, DescriptorPermit, DescriptorUse},
     observe::metrics::{ConnectionGauge, Metrics},
 };
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use std::{
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::{net::IpAddr, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Issues permits to connections.
@@ -26,8 +16,7 @@ pub(crate) struct ConnectionLimiter {
     permits: Arc<Semaphore>,
     descriptors: Arc<DescriptorBudget>,
     clients: Arc<ClientTable>,
-    rate: Option<DefaultKeyedRateLimiter<SubnetKey>>,
-    accepts: AtomicU32,
+    rate: Option<AcceptRate>,
     metrics: Arc<Metrics>,
 }
 
@@ -59,18 +48,11 @@ impl ConnectionLimiter {
         limits: &config::Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let rate = limits.accepts_per_ip.and_then(|rate| {
-            let count = NonZeroU32::new(rate.count)?;
-            Some(RateLimiter::keyed(
-                Quota::with_period(rate.per / count.get())?.allow_burst(count),
-            ))
-        });
         ConnectionLimiter {
             permits: Arc::new(Semaphore::new(max_connections)),
             descriptors,
             clients,
-            rate,
-            accepts: AtomicU32::new(0),
+            rate: limits.accepts_per_ip.and_then(AcceptRate::new),
             metrics,
         }
     }
@@ -94,12 +76,8 @@ impl ConnectionLimiter {
         address: IpAddr,
         limits: ClientLimits,
     ) -> Result<ClientPermit, ClientLimit> {
-        if let Some(rate) = &self.rate {
-            if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP_INTERVAL == SWEEP_INTERVAL - 1 {
-                rate.retain_recent();
-            }
-            rate.check_key(&SubnetKey::of(address))
-                .map_err(|_| ClientLimit::PerIp)?;
+        if self.rate.as_ref().is_some_and(|rate| !rate.allow(address)) {
+            return Err(ClientLimit::PerIp);
         }
         self.clients.acquire(address, ClientUse::Connection, limits)
     }
@@ -116,9 +94,6 @@ impl Exhausted {
         }
     }
 }
-
-/// The number of accepts between two sweeps of idle addresses, which bound the memory of the rate limit.
-const SWEEP_INTERVAL: u32 = 1024;
 
 #[cfg(test)]
 mod tests {

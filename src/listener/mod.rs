@@ -2,5 +2,6 @@
 //! `net/listen.rs` creates the sockets, and `server/listeners.rs` holds them.
 
 pub(crate) mod accept;
+pub(crate) mod accept_rate;
 pub(crate) mod connection;
 pub(crate) mod limits;

@@ -14,7 +14,10 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -301,7 +304,7 @@ impl DialedStream {
 /// ports towards one backend, so more connections need more addresses.
 #[derive(Debug, Default)]
 pub(crate) struct SourceAddrs {
-    addresses: Vec<IpAddr>,
+    addresses: Arc<[IpAddr]>,
     next: AtomicUsize,
 }
 
@@ -322,9 +325,14 @@ impl SourceAddrs {
     /// Creates the list, in this order.
     pub(crate) fn new(addresses: &[IpAddr]) -> Self {
         SourceAddrs {
-            addresses: addresses.to_vec(),
+            addresses: addresses.into(),
             next: AtomicUsize::new(0),
         }
+    }
+
+    /// Returns the addresses, in this order.
+    pub(crate) fn addresses(&self) -> &Arc<[IpAddr]> {
+        &self.addresses
     }
 
     /// Connects from the next address, or from another of the same family if that has no port left.

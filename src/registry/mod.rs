@@ -20,8 +20,12 @@ use atomic_waker::AtomicWaker;
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
+    iter,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Waker,
     time::Duration,
 };
@@ -72,6 +76,8 @@ struct LiveSession {
     target: SessionTarget,
     record: Arc<SessionRecord>,
     rtts: LegRtts,
+    /// Set when the session task drops its handle.
+    has_ended: AtomicBool,
 }
 
 /// A session's own entry in the registry, held by the session task; removed on drop.
@@ -135,6 +141,7 @@ impl SessionRegistry {
             target,
             record: Arc::new(record),
             rtts: LegRtts::default(),
+            has_ended: AtomicBool::new(false),
         });
         if table.close_code != 0 {
             SessionRef(shared.clone()).close(table.close_code);
@@ -189,12 +196,15 @@ impl SessionRegistry {
         self.closing.cancelled()
     }
 
-    /// Returns the live sessions whose target fulfils `condition`, ordered by id. The condition is evaluated after the
-    /// table has been unlocked, so it may take locks of its own and delays no session that opens or ends.
+    /// Returns the live sessions whose target fulfils `condition`, ordered by id. The table is read by pages, and the
+    /// condition is evaluated while it is unlocked, so it may take locks of its own and delays no session that opens or
+    /// ends. A session that opens during the call may be missing: its task must check the condition after it has
+    /// registered.
     pub fn matching(&self, condition: impl Fn(&SessionTarget) -> bool) -> Vec<SessionRef> {
-        let mut sessions: Vec<_> = self.lock().live.values().cloned().map(SessionRef).collect();
-        sessions.retain(|session| condition(session.target()));
+        let sessions = self.pages().flatten();
         sessions
+            .filter(|session| condition(session.target()))
+            .collect()
     }
 
     /// Returns up to `PAGE_LEN` live sessions with an id greater than `after`, ordered by id; an empty page ends the
@@ -208,6 +218,16 @@ impl SessionRegistry {
             .collect()
     }
 
+    /// Returns all live sessions, page by page.
+    fn pages(&self) -> impl Iterator<Item = Vec<SessionRef>> {
+        let mut after = None;
+        iter::from_fn(move || {
+            let page = self.page(after);
+            after = Some(page.last()?.id());
+            Some(page)
+        })
+    }
+
     /// Returns the number of live sessions.
     pub fn count(&self) -> usize {
         self.lock().live.len()
@@ -219,10 +239,10 @@ impl SessionRegistry {
     }
 
     /// Wakes every session task so that it applies changed limits. An idle session would otherwise notice them at its
-    /// next timer.
+    /// next timer. One that opens during the call reads the changed limits.
     pub fn wake_all(&self) {
-        for shared in self.lock().live.values() {
-            shared.waker.wake();
+        for session in self.pages().flatten() {
+            session.0.waker.wake();
         }
     }
 
@@ -284,6 +304,7 @@ impl SessionHandle {
 
 impl Drop for SessionHandle {
     fn drop(&mut self) {
+        self.shared.has_ended.store(true, Ordering::Relaxed);
         self.registry.lock().live.remove(&self.shared.record.id);
     }
 }
@@ -340,10 +361,9 @@ impl SessionRef {
         filter.matches(&self.0.record, self.age())
     }
 
-    /// Returns true if the session has ended and no other reference to it exists.
+    /// Returns true if the session has ended.
     pub fn is_over(&self) -> bool {
-        // A live session is also referenced by its handle and by the registry.
-        Arc::strong_count(&self.0) == 1
+        self.0.has_ended.load(Ordering::Relaxed)
     }
 }
 

@@ -135,3 +135,61 @@ fn traffic_returns_the_published_counts() {
     let (up, down) = sessions.find(handle.record().id).unwrap().traffic();
     assert_eq!((up.messages, up.bytes, down.bytes), (2, 10, 20));
 }
+
+#[test]
+fn ended_session_is_over_although_other_references_exist() {
+    let sessions = Arc::new(SessionRegistry::default());
+    let handle = sessions.open(target("r"));
+    let (first, second) = (
+        sessions.find(handle.record().id).unwrap(),
+        sessions.find(handle.record().id).unwrap(),
+    );
+    assert!(!first.is_over() && !second.is_over());
+    drop(handle);
+    assert!(first.is_over() && second.is_over());
+}
+
+/// Runs `work` on another thread. Fails if it does not end, as with a table that is locked already.
+fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    let ended = finished.recv_timeout(Duration::from_secs(10));
+    ended.expect("ends")
+}
+
+#[test]
+fn tasks_are_woken_without_the_lock_of_the_table() {
+    struct CountingWaker(Arc<SessionRegistry>, std::sync::atomic::AtomicUsize);
+    impl std::task::Wake for CountingWaker {
+        fn wake(self: Arc<Self>) {
+            self.1
+                .fetch_add(self.0.count(), std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let sessions = Arc::new(SessionRegistry::default());
+    let handles: Vec<_> = (0..3000).map(|_| sessions.open(target("r"))).collect();
+    let waker = Arc::new(CountingWaker(sessions.clone(), Default::default()));
+    for handle in &handles {
+        assert!(handle.order(&Waker::from(waker.clone())).is_none());
+    }
+    within(move || sessions.wake_all());
+    assert_eq!(
+        waker.1.load(std::sync::atomic::Ordering::Relaxed),
+        3000 * 3000
+    );
+}
+
+#[test]
+fn table_is_unlocked_between_the_pages_of_matching() {
+    let sessions = Arc::new(SessionRegistry::default());
+    let mut handles: Vec<_> = (0..3000).map(|_| sessions.open(target("r"))).collect();
+    handles.sort_by_key(|handle| handle.record().id);
+    let handles = std::cell::RefCell::new(handles);
+    let matching = sessions.matching(|_| {
+        // Ends the session with the greatest id, while the first pages are read.
+        handles.borrow_mut().pop();
+        true
+    });
+    assert!(matching.len() < 3000, "{}", matching.len());
+    assert!(matching.is_sorted_by_key(SessionRef::id));
+}

@@ -24,7 +24,7 @@ pub(crate) struct Builds {
 struct RunningBuild {
     work: BlockingWork<BuildOutcome>,
     requests: BuildRequests,
-    /// The deadline has passed, and the requests have their replies.
+    /// The deadline has passed, and the requests have their replies; what is left of them is their kind.
     is_late: bool,
 }
 
@@ -45,8 +45,9 @@ pub(crate) enum BuildEvent {
     Finished(BuildOutcome, BuildRequests),
     /// The deadline of a build has passed.
     TimedOut(DeadlineExceeded, BuildRequests),
-    /// A build has ended after its deadline.
-    FinishedLate(BuildOutcome),
+    /// A build has ended after its deadline. Its files must be read again, for requests of the same kind, which have
+    /// their replies.
+    FinishedLate(BuildOutcome, BuildRequests),
 }
 
 // === impl Builds ===
@@ -63,18 +64,21 @@ impl Builds {
                 Ok(result) => result,
                 Err(exceeded) => {
                     running.is_late = true;
-                    let mut requests = std::mem::take(&mut running.requests);
-                    requests.add(self.next.take());
+                    running.requests.add(self.next.take());
+                    let requests = running.requests.split_replies();
                     return BuildEvent::TimedOut(exceeded, requests);
                 }
             },
         };
         let outcome = result
             .unwrap_or_else(|error| BuildOutcome::Rejected(ConfigError::Aborted(error).into()));
-        let running = self.running.take();
-        match running.filter(|running| !running.is_late) {
-            Some(running) => BuildEvent::Finished(outcome, running.requests),
-            None => BuildEvent::FinishedLate(outcome),
+        let is_late = running.is_late;
+        let requests = std::mem::take(&mut running.requests);
+        self.running = None;
+        if is_late {
+            BuildEvent::FinishedLate(outcome, requests)
+        } else {
+            BuildEvent::Finished(outcome, requests)
         }
     }
 
@@ -154,6 +158,14 @@ impl BuildRequests {
         self.replies.extend(more.replies);
         self.is_ordered |= more.is_ordered;
         self.by_operator |= more.by_operator;
+    }
+
+    /// Returns requests of the same kind with the replies, which these no longer have.
+    fn split_replies(&mut self) -> BuildRequests {
+        BuildRequests {
+            replies: std::mem::take(&mut self.replies),
+            ..*self
+        }
     }
 
     /// Sends the result to all clients that wait for it.

@@ -482,8 +482,7 @@ impl Server {
         };
         let tasks = &self.context.tasks;
         tasks.spawn_until(tasks.stop_token(), async move {
-            let renewed = deadline::unbounded(move || acme.renew(&host)).await;
-            drop(renewed.map(|renewed| reply.send(renewed)));
+            drop(reply.send(acme.renew(&host).await));
         });
     }
 }

@@ -130,14 +130,17 @@ impl Server {
                 };
                 self.report(Err(rejected), requests);
             }
-            BuildEvent::FinishedLate(outcome) => {
+            BuildEvent::FinishedLate(outcome, requests) => {
                 if let (BuildOutcome::Changed(built), Some(acme)) = (outcome, &self.acme) {
                     acme.discard(built.acme_hosts);
                 }
                 info!(
                     "the file that blocked a reload can be read again; reloading the configuration"
                 );
-                self.reload(None);
+                self.request_build(BuildRequests {
+                    is_ordered: true,
+                    ..requests
+                });
             }
         }
         if let Some(next) = self.builds.take_next() {

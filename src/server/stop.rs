@@ -44,7 +44,8 @@ impl Server {
             systemd::stopping(&stop_status(sessions));
         }
         state.send_replace(ServerState::Draining);
-        let drain = self.context.live.snapshot().drain.clone();
+        let gateway = self.context.live.snapshot();
+        let drain = &gateway.drain;
         let mut grace = pin!(sleep(drain.accept_grace.0));
         loop {
             tokio::select! {
@@ -64,8 +65,7 @@ impl Server {
         let remaining = (drain.window.0).saturating_sub(start.elapsed());
         let pacing = DrainPacing {
             // The last session still has the full time for its closing handshake.
-            window: remaining
-                .saturating_sub(self.active_config.config.session.close_timeout.0 + CLOSE_MARGIN),
+            window: remaining.saturating_sub(gateway.max_close_timeout() + CLOSE_MARGIN),
             gap: Duration::ZERO,
             code: GOING_AWAY,
         };
@@ -100,11 +100,12 @@ impl Server {
         tasks.stop();
         self.listeners.close();
         self.listeners.disown_admin();
-        let drain = self.context.live.snapshot().drain.clone();
-        let close_time = self.active_config.config.session.close_timeout.0 + CLOSE_MARGIN;
+        let gateway = self.context.live.snapshot();
+        let drain = &gateway.drain;
+        let close_time = gateway.max_close_timeout() + CLOSE_MARGIN;
         let all_sessions = self.context.sessions.matching(|_| true);
         let had_sessions = !all_sessions.is_empty();
-        let pacing = DrainPacing::of(&drain);
+        let pacing = DrainPacing::of(drain);
         // Requests and handshakes in progress have the full window, even if there are few sessions.
         let pacing_time = pacing.duration_for(all_sessions.len()).max(pacing.window);
         self.drains.cancel();

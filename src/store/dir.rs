@@ -1,7 +1,7 @@
 //! A store in a directory that only Lockgate uses, with mode 0700 and files with mode 0600.
 
 use crate::{
-    fs::{NotPrivate, PrivateFileError, ReadError, check_private, read_private},
+    fs::{NotPrivate, PrivateFileError, ReadError, check_private, deadline::reading, read_private},
     store::Store,
 };
 use std::{
@@ -18,6 +18,18 @@ use tracing::info;
 #[derive(Debug)]
 pub(crate) struct DirStore {
     path: PathBuf,
+}
+
+/// A file or the directory, which another user can have replaced.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} {why}: the keys in it may be known to that user; run lockgate as the owner, or chown it to the user that runs \
+     lockgate and remove what that user did not create",
+    .path.display()
+)]
+struct UntrustedPath {
+    path: PathBuf,
+    why: NotPrivate,
 }
 
 // === impl DirStore ===
@@ -55,7 +67,7 @@ impl DirStore {
     fn check_owner(&self) -> io::Result<()> {
         // Group access is removed by the next write, and a volume of Kubernetes may have it (fsGroup).
         check_private(&fs::metadata(&self.path)?, OTHERS_WRITE)
-            .map_err(|why| not_private(&self.path, why))
+            .map_err(|why| UntrustedPath::error(&self.path, why))
     }
 
     /// Renames the file only after all of it is on disk, and syncs the directory before it returns.
@@ -94,11 +106,12 @@ impl Store for DirStore {
                 ReadError::TooLarge { .. } | ReadError::NotRegular { .. },
             )) => Ok(Some(Vec::new())),
             Err(PrivateFileError::Read(error)) => Err(io::Error::other(error)),
-            Err(PrivateFileError::NotPrivate(why)) => Err(not_private(&path, why)),
+            Err(PrivateFileError::NotPrivate(why)) => Err(UntrustedPath::error(&path, why)),
         }
     }
 
     fn save(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let _reading = reading(&self.path.join(name));
         self.create_dirs()?;
         self.replace(name, content)
     }
@@ -112,13 +125,15 @@ impl Store for DirStore {
     }
 
     fn lock(&self) -> io::Result<Option<OwnedFd>> {
+        let path = self.path.join(LOCK);
+        let _reading = reading(&path);
         self.create_dirs()?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(self.path.join(LOCK))?;
+            .open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file.into())),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -131,13 +146,13 @@ impl Store for DirStore {
     }
 }
 
-fn not_private(path: &Path, why: NotPrivate) -> io::Error {
-    let path = path.display();
-    let text = format!(
-        "{path} {why}: the keys in it may be known to that user; run lockgate as the owner, or chown it to the user that \
-         runs lockgate and remove what that user did not create"
-    );
-    io::Error::new(ErrorKind::PermissionDenied, text)
+// === impl UntrustedPath ===
+
+impl UntrustedPath {
+    fn error(path: &Path, why: NotPrivate) -> io::Error {
+        let path = path.to_owned();
+        io::Error::new(ErrorKind::PermissionDenied, UntrustedPath { path, why })
+    }
 }
 
 /// The mode bit by which every user can write.

@@ -3,6 +3,8 @@
 //! [`Store`] is the trait of all stores, and [`RetryingStore`] the wrapper through which `tls/acme` uses one. The
 //! only implementation is a directory, in `dir`. The content and the names of the files are chosen by the caller; what
 //! a certificate is, is not known here.
+//!
+//! Both block, for as long as the disk does: async code calls them by `fs::deadline` only.
 
 pub(crate) mod dir;
 
@@ -34,6 +36,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 }
 
 /// A wrapper of a store that writes at once: content that cannot be written stays in memory, and the write is retried.
+/// No lock of its own is held during a call of the store.
 #[derive(Debug)]
 pub(crate) struct RetryingStore {
     store: Box<dyn Store>,
@@ -54,19 +57,19 @@ impl RetryingStore {
         }
     }
 
-    /// Returns the content that was saved last, also if it could not be written.
+    /// Returns the content that was saved last, also if it could not be written. May block.
     pub(crate) fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let unsaved = self.unsaved().get(name).cloned();
         match unsaved {
             Some(content) => Ok(Some(content)),
-            None => blocking(|| self.store.load(name)),
+            None => self.store.load(name),
         }
     }
 
     /// Saves the content, on error in memory. It does not fail, because a certificate that cannot be written is still
-    /// served.
+    /// served. May block.
     pub(crate) fn save(&self, name: &str, content: &[u8]) {
-        match blocking(|| self.store.save(name, content)) {
+        match self.store.save(name, content) {
             Ok(()) => {
                 self.unsaved().remove(name);
             }
@@ -79,11 +82,11 @@ impl RetryingStore {
         }
     }
 
-    /// Retries the writes of content that is only in memory.
+    /// Retries the writes of content that is only in memory. May block.
     pub(crate) fn flush(&self) {
         let pending = self.unsaved().clone();
         for (name, content) in &pending {
-            if blocking(|| self.store.save(name, content)).is_ok() {
+            if self.store.save(name, content).is_ok() {
                 let mut unsaved = self.unsaved();
                 // Newer content may have been saved in the meantime; it is not removed.
                 if unsaved.get(name) == Some(content) {
@@ -108,7 +111,7 @@ impl RetryingStore {
         self.lock_last_error().clone()
     }
 
-    /// Quarantines an unusable file and logs it. Content in memory is dropped in any case.
+    /// Quarantines an unusable file and logs it. Content in memory is dropped in any case. May block.
     pub(crate) fn quarantine(&self, name: &str, reason: &str) {
         self.unsaved().remove(name);
         match self.store.quarantine(name) {
@@ -121,9 +124,9 @@ impl RetryingStore {
         }
     }
 
-    /// Takes the write lock; `None` while another process has it.
+    /// Takes the write lock; `None` while another process has it. May block.
     pub(crate) fn lock(&self) -> io::Result<Option<OwnedFd>> {
-        blocking(|| self.store.lock())
+        self.store.lock()
     }
 
     pub(crate) fn location(&self) -> String {
@@ -139,11 +142,6 @@ impl RetryingStore {
     fn unsaved(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Vec<u8>>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Runs a blocking call, so that a hanging disk does not block the other tasks of this thread.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    tokio::task::block_in_place(work)
 }
 
 #[cfg(test)]

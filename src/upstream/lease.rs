@@ -17,6 +17,7 @@ use crate::{
 use http::HeaderValue;
 use std::{
     error::Error,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -32,6 +33,15 @@ pub struct Lease {
     member: Arc<Member>,
     /// The bits of the client's [`PackedSubnet`]; 0 after the handshake phase.
     handshaking: AtomicU64,
+}
+
+/// What pooled connections have in common: any of them may serve a request whose lease has this key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ReuseKey {
+    host: Box<str>,
+    port: u16,
+    /// The `sources` of the pool entry, because another pool may connect to the same address from others.
+    sources: Arc<[IpAddr]>,
 }
 
 // === impl Lease ===
@@ -114,16 +124,20 @@ impl Lease {
         self.member.config.reuses_connections
     }
 
-    /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and
-    /// without a PROXY header, unless `reuse` is "off".
-    pub fn poolable_addr(&self) -> Option<(&str, u16)> {
+    /// Returns the key of the backend's pooled connections for plain HTTP; `None` if they cannot be pooled: they can
+    /// over TCP, without TLS and without a PROXY header, unless `reuse` is "off".
+    pub fn reuse_key(&self) -> Option<ReuseKey> {
         match self.backend().address() {
             BackendAddress::Tcp { host, port, .. }
                 if self.member.config.tls.is_none()
                     && self.member.config.proxy_header.is_none()
                     && self.member.config.reuses_connections =>
             {
-                Some((host, *port))
+                Some(ReuseKey {
+                    host: (**host).into(),
+                    port: *port,
+                    sources: self.member.config.sources.addresses().clone(),
+                })
             }
             _ => None,
         }

@@ -1,6 +1,8 @@
 //! Which connections to a backend are reused for the next request: none on which a part of a body may be left.
 
 use crate::harness::{Backend, Lockgate, Program, Wire, eventually};
+use std::collections::BTreeSet;
+use tokio::{net::TcpListener, sync::mpsc};
 
 /// The beginning of a request, in a body: the next request on the connection would complete it.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a.test\r\nX-Rest: ";
@@ -166,4 +168,43 @@ async fn reuse_off_opens_a_connection_for_each_request() {
     let mut server = backend.accept().await;
     server.head().await;
     assert!(is_reused(&lockgate, &backend, server, client).await);
+}
+
+#[tokio::test]
+async fn connection_is_not_reused_from_another_source_address() {
+    let backend = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = backend.local_addr().expect("bound");
+    let mut config =
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n".to_owned();
+    for (name, source) in [("a", "127.0.0.2"), ("b", "127.0.0.3")] {
+        config += &format!(
+            "[pools.{name}]\nbackends = [{{ address = \"ws://{address}\", sources = [\"{source}\"] }}]\n\
+             [[routes]]\nname = \"{name}\"\nhosts = [\"a.test\"]\npath = \"/{name}\"\npool = \"{name}\"\n"
+        );
+    }
+    let lockgate = Lockgate::with_file(&config).start().await;
+    let (sources, mut source) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = backend.accept().await {
+            let sources = sources.clone();
+            tokio::spawn(async move {
+                let mut wire = Wire::plain(stream);
+                loop {
+                    wire.head().await;
+                    let _ = sources.send(peer);
+                    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                        .await;
+                }
+            });
+        }
+    });
+    let mut ports = BTreeSet::new();
+    for (path, expected) in [("/a", "127.0.0.2"), ("/b", "127.0.0.3")].repeat(5) {
+        response(&lockgate, &request("GET", path, "")).await;
+        let peer = source.recv().await.expect("a request");
+        assert_eq!(peer.ip().to_string(), expected, "{path}");
+        ports.insert(peer);
+    }
+    // Each pool still reuses its own.
+    assert!(ports.len() < 10, "{ports:?}");
 }

@@ -1,6 +1,6 @@
 //! Files that an operator names and that are not regular files, have no end, or are on a mount that hangs.
 
-use crate::harness::{Backend, Lockgate, Program, eventually, within};
+use crate::harness::{Backend, Lockgate, Program, eventually, eventually_within, observe, within};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 use std::{
@@ -417,4 +417,59 @@ async fn development_ca_that_another_user_can_have_planted_is_refused() {
     }
     let output = Lockgate::run(folder.path(), &["check", "--config", "config.toml"]).await;
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn changed_file_that_hangs_past_the_deadline_is_then_applied_as_a_change_of_files() {
+    let (backend, other) = (Backend::echo().await, Backend::echo().await);
+    let lockgate = Lockgate::with_file(&valid(backend)).start().await;
+    let file = lockgate.folder().join("hung.pem");
+    fs::copy(lockgate.ca(), &file).expect("writable");
+    let mut hung = hang(&file).await;
+    let mut open = lockgate.echo_session().await;
+    lockgate.write_config(&with_client_ca(other, &file));
+    assert_eq!(hung.line().await, "held");
+    eventually_within(RELOAD_DEADLINE, "the deadline", async || {
+        let error = lockgate.status().await["config"]["error"].to_string();
+        observe(error, |error| error.contains("hung.pem"))
+    })
+    .await;
+    drop(hung);
+    let released = Instant::now();
+    assert_eq!(open.frame().await.closes_with().0, 1012);
+    // A change that closes sessions waits until its files have been stable for two seconds.
+    assert!(released.elapsed() > Duration::from_millis(1900));
+}
+
+#[tokio::test]
+async fn certificate_store_that_hangs_delays_neither_commands_nor_sigterm() {
+    let backend = Backend::echo().await;
+    let fixture = TempDir::new().expect("a temporary folder");
+    let store = fixture.path().join("acme/127.0.0.1-1-dir");
+    fs::create_dir_all(&store).expect("writable");
+    let lock = store.join("lock");
+    fs::write(&lock, "").expect("writable");
+    let mut config = format!(
+        "{HEAD}[acme]\nretry = \"1s\"\ndirectory = \"https://127.0.0.1:1/dir\"\nstorage = {:?}\n",
+        fixture.path().display().to_string()
+    );
+    for host in ["a.test", "b.test", "c.test"] {
+        let to = format!("to = \"ws://{backend}\"");
+        config += &route(&to, &format!("name = {host:?}")).replacen("a.test", host, 1);
+    }
+    let mut hung = hang(&lock).await;
+    let setup = Lockgate::with_file(&config).env("TOKIO_WORKER_THREADS", "2");
+    let mut lockgate = setup.start().await;
+    assert_eq!(hung.line().await, "held");
+    for _ in 0..3 {
+        assert_eq!(lockgate.status().await["state"], "ready");
+    }
+    let certificates = lockgate.certificates().await;
+    assert_eq!(certificates.len(), 3, "{certificates:?}");
+    // The offer of the lock, if this process holds it, does not wait for the file.
+    let mut successor = lockgate.successor(&[("TOKIO_WORKER_THREADS", "2")]).await;
+    assert_eq!(lockgate.exit().await, Some(0));
+    assert_eq!(successor.status().await["state"], "ready");
+    successor.terminate();
+    assert_eq!(successor.exit().await, Some(0));
 }

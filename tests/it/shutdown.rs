@@ -4,6 +4,7 @@ use crate::harness::{Backend, Frame, Lockgate, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::time::{Duration, Instant};
+use tokio::{task::JoinSet, time::sleep};
 
 #[tokio::test]
 async fn sigterm_and_sigint_close_sessions_with_1001_and_exit_with_0() {
@@ -132,4 +133,36 @@ async fn idle_keep_alive_connection_does_not_delay_the_exit() {
     // Less than `drain.window`, which is 20 s.
     assert!(started.elapsed() < Duration::from_secs(15));
     idle.end().await;
+}
+
+#[tokio::test]
+async fn last_session_has_the_close_timeout_of_its_route() {
+    let backend = Backend::echo().await;
+    let config = format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n\
+         [drain]\nwindow = \"6s\"\naccept_grace = \"0s\"\n[session]\nclose_timeout = \"100ms\"\n\
+         [[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{backend}\"\norigins = [\"*\"]\n\
+         session = {{ close_timeout = \"4s\" }}\n"
+    );
+    let mut lockgate = Lockgate::with_file(&config).start().await;
+    let mut open = vec![];
+    for _ in 0..80 {
+        open.push(lockgate.echo_session().await);
+    }
+    lockgate.terminate();
+    let mut closing = JoinSet::new();
+    for mut wire in open {
+        closing.spawn(async move {
+            assert_eq!(wire.frame().await.closes_with().0, 1001);
+            // Less than the timeout of the route.
+            sleep(Duration::from_secs(3)).await;
+            wire.send_frame(Frame::close(1001, "")).await;
+        });
+    }
+    while let Some(closed) = closing.join_next().await {
+        closed.expect("1001");
+    }
+    assert_eq!(lockgate.exit().await, Some(0));
+    let warnings = lockgate.log("WARN");
+    assert!(warnings.is_empty(), "{warnings:?}");
 }

@@ -21,6 +21,7 @@ use crate::{
 };
 use std::{
     io::{self, Write},
+    path::PathBuf,
     sync::Arc,
     time::SystemTime,
 };
@@ -36,21 +37,33 @@ pub struct AccessLog {
     refusals: Arc<RefusalThrottle>,
 }
 
+/// A file that cannot be opened for the access log.
+#[derive(Debug, thiserror::Error)]
+#[error("server.access = {:?}", .path.display().to_string())]
+pub struct AccessLogError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
 // === impl AccessLog ===
 
 impl AccessLog {
     /// Opens the destination named by `access`. A file is appended to, and opened again by `AccessLog::reopen` and
     /// when its path names another file. Lines that find the queue full are lost and reported with a warning.
-    pub fn open(access: &Access, format: LogFormat) -> io::Result<(AccessLog, LogGuard)> {
+    pub fn open(
+        access: &Access,
+        format: LogFormat,
+    ) -> Result<(AccessLog, LogGuard), AccessLogError> {
         Ok(match access {
             Access::Off => (AccessLog::new(None, None, format), LogGuard::idle()),
             Access::Stdout => AccessLog::to(io::stdout(), None, format),
             Access::File(path) => {
-                let (file, reopener) = LogFile::append_to(path).map_err(|error| {
-                    let message =
-                        format!("server.access = {:?}: {error}", path.display().to_string());
-                    io::Error::new(error.kind(), message)
-                })?;
+                let (file, reopener) =
+                    LogFile::append_to(path).map_err(|source| AccessLogError {
+                        path: path.clone(),
+                        source,
+                    })?;
                 AccessLog::to(file, Some(reopener), format)
             }
         })

@@ -351,6 +351,9 @@ fn access_file_is_appended_to() {
     let missing = Access::File(folder.path().join("none/access.log"));
     let error = AccessLog::open(&missing, LogFormat::Json).unwrap_err();
     assert!(error.to_string().contains("none/access.log"), "{error}");
+    let source = std::error::Error::source(&error).expect("the system's error");
+    let source = source.downcast_ref::<std::io::Error>().unwrap();
+    assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
 }
 
 #[test]

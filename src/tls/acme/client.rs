@@ -3,6 +3,7 @@
 
 use crate::{
     config::UntilIssued,
+    fs::deadline,
     net::pem,
     observe::metrics::Metrics,
     store::RetryingStore,
@@ -21,21 +22,28 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinError,
+};
 use tracing::{error, info, warn};
 
 pub(crate) struct AcmeClient {
     pub(crate) ca: Arc<CaConfig>,
+    /// Blocks. Tasks use it by [`AcmeClient::with_store`].
     pub(crate) store: RetryingStore,
     pub(crate) issued: Arc<IssuedCerts>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) until_issued: UntilIssued,
     /// The delay after a first failure.
     pub(crate) retry: Duration,
+    /// Not held during a call of the store.
     lock: Mutex<LockState>,
+    /// Held by the only task whose call of the store runs, until that call returns.
+    store_turn: Arc<tokio::sync::Mutex<()>>,
     order_slots: Semaphore,
     account: tokio::sync::Mutex<Option<Arc<[u8]>>>,
 }
@@ -73,6 +81,7 @@ impl AcmeClient {
             until_issued,
             retry,
             lock: Mutex::new(lock.map_or(LockState::Unknown, LockState::Held)),
+            store_turn: Arc::default(),
             order_slots: Semaphore::new(MAX_CONCURRENT_ORDERS),
             account: tokio::sync::Mutex::default(),
         }
@@ -88,24 +97,61 @@ impl AcmeClient {
         slot.expect("the semaphore is never closed")
     }
 
+    /// Runs `work`, which uses the store, on a blocking thread. Tasks use the store one after another: if it hangs, one
+    /// thread hangs and is reported, and the tasks wait without a thread. If this future is dropped, `work` continues.
+    ///
+    /// # Errors
+    /// Fails if `work` panics, or while the runtime shuts down.
+    pub(crate) async fn with_store<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&AcmeClient) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let turn = self.store_turn.clone().lock_owned().await;
+        let client = self.clone();
+        let call = deadline::unbounded(move || {
+            let _turn = turn;
+            work(&client)
+        });
+        call.await
+    }
+
     /// Tries to take the lock. Returns true if this process orders certificates.
-    pub(crate) fn try_become_leader(&self) -> bool {
-        let mut state = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*state, LockState::Held(_)) {
+    pub(crate) async fn try_become_leader(self: &Arc<Self>) -> bool {
+        // Without the store, for the process that holds the lock already.
+        if self.holds_lock() {
+            return true;
+        }
+        let acquired = self.with_store(AcmeClient::acquire_lock).await;
+        acquired.unwrap_or_default()
+    }
+
+    /// Tries to take the lock if another task has not taken it in the meantime. Returns true if this process orders
+    /// certificates. May block.
+    fn acquire_lock(&self) -> bool {
+        if self.holds_lock() {
             return true;
         }
         let result = self.store.lock();
+        let mut state = self.lock_state();
         *state = self.next_state(&state, result);
         !matches!(*state, LockState::HeldElsewhere)
+    }
+
+    fn holds_lock(&self) -> bool {
+        matches!(*self.lock_state(), LockState::Held(_))
     }
 
     /// Returns another descriptor of the lock, if this process holds it. The lock is held as long as a descriptor is
     /// open.
     pub(crate) fn lock(&self) -> Option<io::Result<OwnedFd>> {
-        match &*self.lock.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.lock_state() {
             LockState::Held(lock) => Some(lock.try_clone()),
             _ => None,
         }
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, LockState> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_state(&self, before: &LockState, result: io::Result<Option<OwnedFd>>) -> LockState {
@@ -135,12 +181,12 @@ impl AcmeClient {
     }
 
     /// Returns the account key, which is created once even with concurrent callers.
-    pub(crate) async fn account(&self) -> Result<Arc<[u8]>, AcmeError> {
+    pub(crate) async fn account(self: &Arc<Self>) -> Result<Arc<[u8]>, AcmeError> {
         let mut account = self.account.lock().await;
         if let Some(key) = &*account {
             return Ok(key.clone());
         }
-        let key = key(&self.ca, &self.store).await?;
+        let key = key(self).await?;
         *account = Some(key.clone());
         Ok(key)
     }
@@ -158,27 +204,43 @@ impl AcmeClient {
 
 /// Returns the account key in PKCS #8: the stored one, or a new one. A new key is saved before it is used. Only with
 /// external account binding the account is created first and its key saved afterwards ([`bind`]).
-async fn key(ca: &CaConfig, store: &RetryingStore) -> Result<Arc<[u8]>, AcmeError> {
+async fn key(client: &Arc<AcmeClient>) -> Result<Arc<[u8]>, AcmeError> {
     let unreadable = |source| AcmeError::Store {
-        location: store.location(),
+        location: client.store.location(),
         source,
     };
-    if let Some(stored) = store.load(FILE).map_err(unreadable)? {
-        match pem::parse_pkcs8_key(&stored) {
-            Ok(Some(key)) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
-                return Ok(key.secret_pkcs8_der().into());
-            }
-            _ => store.quarantine(FILE, "it is not an account key; a new account is created"),
-        }
+    let stored = client.with_store(|client| stored_key(&client.store)).await;
+    let stored = stored.map_err(io::Error::other).flatten();
+    if let Some(key) = stored.map_err(unreadable)? {
+        return Ok(key);
     }
-    let der = match &ca.eab {
+    let der = match &client.ca.eab {
         None => KeyPair::generate().map_err(GenerateError::from)?,
         // The library creates a bound account together with its key.
-        Some(_) => bind(ca).await?,
+        Some(_) => bind(&client.ca).await?,
     };
-    store.save(FILE, der.serialize_pem().as_bytes());
-    info!(folder = %store.location(), "created an ACME account key");
+    let pem = der.serialize_pem();
+    let saved = client.with_store(move |client| client.store.save(FILE, pem.as_bytes()));
+    saved.await.map_err(io::Error::other).map_err(unreadable)?;
+    info!(folder = %client.store.location(), "created an ACME account key");
     Ok(der.serialize_der().into())
+}
+
+/// Returns the stored account key; an unusable one is quarantined. May block.
+fn stored_key(store: &RetryingStore) -> io::Result<Option<Arc<[u8]>>> {
+    let Some(stored) = store.load(FILE)? else {
+        return Ok(None);
+    };
+    match pem::parse_pkcs8_key(&stored) {
+        Ok(Some(key)) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
+            Ok(Some(key.secret_pkcs8_der().into()))
+        }
+        _ => {
+            let reason = "it is not an account key; a new account is created";
+            store.quarantine(FILE, reason);
+            Ok(None)
+        }
+    }
 }
 
 /// Creates an account that is bound to an existing account at the CA (external account binding, RFC 8555 §7.3.4).
@@ -234,3 +296,98 @@ const MAX_CONCURRENT_ORDERS: usize = 4;
 
 /// The file name of the account key in the store.
 const FILE: &str = "account.pem";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        net::{resolver::Resolver, tls_client, web_client::HttpsClient},
+        store::Store,
+        tls::acme::schedule::CaClock,
+    };
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
+    use tokio::time::timeout;
+
+    /// A store whose lock hangs until the sender of `released` is dropped, and then belongs to another process.
+    #[derive(Debug)]
+    struct HungStore {
+        calls: Arc<AtomicUsize>,
+        released: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl Store for HungStore {
+        fn load(&self, _: &str) -> io::Result<Option<Vec<u8>>> {
+            Ok(None)
+        }
+
+        fn save(&self, _: &str, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn quarantine(&self, name: &str) -> io::Result<String> {
+            Ok(name.to_owned())
+        }
+
+        fn lock(&self) -> io::Result<Option<OwnedFd>> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let released = self.released.lock().unwrap();
+            let _ = released.recv_timeout(Duration::from_secs(20));
+            Ok(None)
+        }
+
+        fn location(&self) -> String {
+            "/mnt/hung".to_owned()
+        }
+    }
+
+    fn client(store: impl Store + 'static) -> Arc<AcmeClient> {
+        let tls = tls_client::client_config(Arc::new(rustls::RootCertStore::empty()));
+        let ca = CaConfig {
+            directory: "https://ca.test/dir".to_owned(),
+            contact: Vec::new(),
+            eab: None,
+            dns: None,
+            https: HttpsClient::new(tls.clone(), Resolver::system()),
+            tls,
+            clock: CaClock::default(),
+            txt_record_locks: Mutex::default(),
+        };
+        Arc::new(AcmeClient::new(
+            ca,
+            RetryingStore::new(Box::new(store)),
+            Arc::default(),
+            Arc::new(Metrics::new()),
+            UntilIssued::SelfSigned,
+            Duration::from_secs(1),
+            None,
+        ))
+    }
+
+    // On one thread, which any blocking call would stop.
+    #[tokio::test]
+    async fn hung_store_blocks_one_thread_and_no_task() {
+        let (release, released) = mpsc::channel::<()>();
+        let calls = Arc::<AtomicUsize>::default();
+        let client = client(HungStore {
+            calls: calls.clone(),
+            released: Mutex::new(released),
+        });
+        let leaders =
+            async { tokio::join!(client.try_become_leader(), client.try_become_leader()) };
+        let others = async {
+            let wait = Duration::from_millis(100);
+            assert!(timeout(wait, client.try_become_leader()).await.is_err());
+            // As for the offer of a takeover.
+            assert!(client.lock().is_none());
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
+            drop(release);
+        };
+        let (leaders, ()) = tokio::join!(leaders, others);
+        assert_eq!(leaders, (false, false));
+        assert!(!client.try_become_leader().await);
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
+    }
+}

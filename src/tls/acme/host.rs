@@ -44,7 +44,7 @@ struct HostState {
 // === impl AcmeHost ===
 
 impl AcmeHost {
-    /// Creates the host and serves its certificate from the store, if there is one.
+    /// Creates the host and serves its certificate from the store, if there is one. May block.
     pub(crate) fn open(client: &AcmeClient, name: &str, challenge: Challenge) -> AcmeHost {
         let host = AcmeHost {
             name: name.into(),
@@ -57,7 +57,7 @@ impl AcmeHost {
         host
     }
 
-    /// Reads the order history and the certificate, and serves the certificate.
+    /// Reads the order history and the certificate, and serves the certificate. May block.
     pub(crate) fn read(&self, client: &AcmeClient) {
         match client.store.load(&self.history_file()) {
             Ok(Some(text)) => match serde_json::from_slice::<OrderHistory>(&text) {
@@ -93,8 +93,12 @@ impl AcmeHost {
         self.state().read_failures = 0;
     }
 
-    /// Serves this certificate from the next TLS handshake on.
+    /// Serves this certificate from the next TLS handshake on, unless the host has been removed.
     pub(crate) fn serve(&self, client: &AcmeClient, chain: CertChain) {
+        // The call of the store may have ended after the host was removed, and its name may be configured again.
+        if self.removed.is_cancelled() {
+            return;
+        }
         client.issued.insert(&self.name, chain.key);
         client
             .metrics
@@ -155,7 +159,7 @@ impl AcmeHost {
         OrderGuard(self.clone())
     }
 
-    /// Saves and serves an issued certificate, and records the success.
+    /// Saves and serves an issued certificate, and records the success. May block.
     ///
     /// # Errors
     /// Fails if the certificate cannot be used, or is not valid for longer than the current one.
@@ -184,7 +188,7 @@ impl AcmeHost {
         Ok(())
     }
 
-    /// Records a failed order, which delays the next one, and logs it.
+    /// Records a failed order, which delays the next one, and logs it. May block.
     pub(crate) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
         let now = client.now();
         let record = failure.to_history();
@@ -217,7 +221,7 @@ impl AcmeHost {
         }
     }
 
-    /// Updates and saves the order history, and clears a requested renewal.
+    /// Updates and saves the order history, and clears a requested renewal. May block.
     fn update_history(&self, client: &AcmeClient, update: impl FnOnce(&mut OrderHistory)) {
         let text = {
             let mut state = self.state();

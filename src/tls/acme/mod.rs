@@ -190,24 +190,25 @@ impl Acme {
             .collect()
     }
 
-    /// Orders a certificate now. May block, because it reads the lock of the store.
+    /// Orders a certificate now.
     ///
     /// # Errors
     /// Returns the reason why nothing is ordered, for example that a certificate was issued within a day.
-    pub(crate) fn renew(&self, name: &str) -> Result<(), RenewalError> {
-        let hosts = self.hosts();
-        let Some(host) = hosts.get(name).cloned() else {
-            return Err(RenewalError::NotManaged {
-                name: name.into(),
-                managed: hosts.keys().cloned().collect(),
-            });
-        };
-        // The store may block, and the status of all hosts needs this lock.
-        drop(hosts);
-        if !self.client.try_become_leader() {
+    pub(crate) async fn renew(&self, name: &str) -> Result<(), RenewalError> {
+        let host = self.host(name)?;
+        if !self.client.try_become_leader().await {
             return Err(RenewalError::OtherProcess);
         }
         host.request_renewal(self.client.now())
+    }
+
+    fn host(&self, name: &str) -> Result<Arc<AcmeHost>, RenewalError> {
+        let hosts = self.hosts();
+        let host = hosts.get(name).cloned();
+        host.ok_or_else(|| RenewalError::NotManaged {
+            name: name.into(),
+            managed: hosts.keys().cloned().collect(),
+        })
     }
 
     /// Returns the location of the store and another descriptor of its lock; `None` if this process does not hold the

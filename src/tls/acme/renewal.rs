@@ -7,7 +7,7 @@ use crate::{
         client::AcmeClient, error::AcmeError, host::AcmeHost, issuer, order::OrderRequest,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -19,7 +19,7 @@ pub(crate) async fn renewal_loop(client: Arc<AcmeClient>, host: Arc<AcmeHost>) {
     }
 }
 
-async fn renew(client: &AcmeClient, host: &Arc<AcmeHost>) {
+async fn renew(client: &Arc<AcmeClient>, host: &Arc<AcmeHost>) {
     loop {
         let now = client.now();
         match u64::try_from(host.due(client, now).saturating_sub(now)) {
@@ -36,21 +36,28 @@ async fn renew(client: &AcmeClient, host: &Arc<AcmeHost>) {
     }
 }
 
-async fn attempt(client: &AcmeClient, host: &Arc<AcmeHost>) {
-    if !client.try_become_leader() || host.must_retry_read() {
+async fn attempt(client: &Arc<AcmeClient>, host: &Arc<AcmeHost>) {
+    if !client.try_become_leader().await || host.must_retry_read() {
         // Another process may have obtained a certificate, or the store may have become readable.
         sleep(client.retry).await;
-        host.read(client);
+        let host = host.clone();
+        // A read that panics is repeated after the same time.
+        let _ = client.with_store(move |client| host.read(client)).await;
         return;
     }
     let _slot = client.order_slot().await;
     let _ordering = host.ordering();
     if let Err(failure) = order(client, host).await {
-        host.fail(client, failure);
+        let host = host.clone();
+        let recorded = client.with_store(move |client| host.fail(client, failure));
+        if recorded.await.is_err() {
+            // The next attempt is not delayed by the history.
+            sleep(client.retry).await;
+        }
     }
 }
 
-async fn order(client: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
+async fn order(client: &Arc<AcmeClient>, host: &Arc<AcmeHost>) -> Result<(), AcmeError> {
     let ca = &client.ca;
     ca.clock.query(&ca.https, &ca.directory).await?;
     let now = client.now();
@@ -70,7 +77,14 @@ async fn order(client: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
     if host.removed.is_cancelled() {
         return Ok(());
     }
-    host.succeed(client, &pem)
+    let host = host.clone();
+    let saved = client.with_store(move |client| host.succeed(client, &pem));
+    saved.await.unwrap_or_else(|error| {
+        Err(AcmeError::Store {
+            location: client.store.location(),
+            source: io::Error::other(error),
+        })
+    })
 }
 
 /// Retries failed writes, and the lock if another process holds it: every minute, or at the retry interval of orders if
@@ -80,7 +94,7 @@ pub(crate) async fn maintenance_loop(client: Arc<AcmeClient>) {
     let mut last_check: Option<Instant> = None;
     loop {
         if last_check.is_none_or(|last_check| last_check.elapsed() >= CLOCK_CHECK_INTERVAL)
-            && client.try_become_leader()
+            && client.try_become_leader().await
         {
             let ca = &client.ca;
             match ca.clock.query(&ca.https, &ca.directory).await {
@@ -91,8 +105,9 @@ pub(crate) async fn maintenance_loop(client: Arc<AcmeClient>) {
             }
         }
         sleep(client.retry.min(MINUTE)).await;
-        if client.try_become_leader() {
-            client.store.flush();
+        if client.try_become_leader().await {
+            // A write that panics is repeated in a minute.
+            let _ = client.with_store(|client| client.store.flush()).await;
         }
     }
 }
