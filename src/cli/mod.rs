@@ -4,20 +4,26 @@ pub(crate) mod args;
 pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod client;
+pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod files;
+pub(crate) mod help;
+pub(crate) mod man;
+pub(crate) mod manual;
 pub(crate) mod output;
 pub(crate) mod probe;
 pub(crate) mod run;
 pub(crate) mod startup;
 pub(crate) mod usage;
+pub(crate) mod wrapped;
 
 use crate::{
     cli::{
         args::{Arguments, CertCommand, CliCommand},
         client::sessions,
+        help::HelpTopic,
         output::{EX_USAGE, print},
     },
     config,
@@ -29,11 +35,18 @@ use std::process::ExitCode;
 /// Parses the arguments, runs the command, and returns the exit code: 0 for success, 1 for failure, 64 for an invalid
 /// configuration or command line (`EX_USAGE` of sysexits.h).
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::read() {
+    let topic = HelpTopic::read();
+    if let Some(topic @ HelpTopic::Key(_)) = &topic {
+        return topic.print();
+    }
+    let arguments = match Arguments::read(manual::command()) {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap returns help and version as errors that print to stdout.
             let _ = error.print();
+            if let Some(topic) = topic {
+                return topic.print();
+            }
             return if error.use_stderr() {
                 ExitCode::from(EX_USAGE)
             } else {
@@ -58,6 +71,8 @@ pub fn main() -> ExitCode {
             print(text.trim_end());
             Ok(ExitCode::SUCCESS)
         }
+        CliCommand::Completions { shell } => Ok(completions::completions(shell)),
+        CliCommand::Man { out } => man::man(out.as_deref()),
         CliCommand::Health(admin) => client::health(&admin),
         CliCommand::Status { admin, json } => client::status(&admin, json),
         CliCommand::Drain(drain) => client::drain(&drain),

@@ -24,6 +24,7 @@ pub(crate) use reference::schema;
 pub(crate) use run_target::RunTarget;
 pub(crate) use schema::{
     Config, Drain,
+    applies::Applies,
     pool::{
         AllDown, Backend, BackendProxyProtocol, Balance, Check, Health, OnDown, OnVanish, Passive,
         Pool, Retry, Reuse, Sticky,
