@@ -1,5 +1,6 @@
 //! The commands, one file each; the only module that uses `anyhow` and prints. `args.rs` has their arguments.
 
+pub(crate) mod announcement;
 pub(crate) mod args;
 pub(crate) mod cert;
 pub(crate) mod check;

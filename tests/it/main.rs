@@ -69,6 +69,7 @@ mod sessions;
 mod shutdown;
 mod slow_clients;
 mod smoke;
+mod startup_output;
 mod startup_signals;
 mod sticky;
 mod systemd;
