@@ -9,7 +9,7 @@ use crate::{
     },
 };
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue, Uri};
 use std::{net::IpAddr, path::PathBuf};
 
@@ -17,12 +17,7 @@ use std::{net::IpAddr, path::PathBuf};
 ///
 /// It runs in front of a plain ws:// server, for example a Python one, and makes it available as wss://.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    arg_required_else_help = true,
-    max_term_width = 100,
-    after_help = "To try it out:         lockgate demo\nIn front of a server:  lockgate run --to ws://127.0.0.1:8765\nWith a configuration:  lockgate run lockgate.toml"
-)]
+#[command(version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: CliCommand,
@@ -48,6 +43,19 @@ pub(crate) enum CliCommand {
         /// Print the configuration reference as Markdown instead.
         #[arg(long)]
         markdown: bool,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell: bash, zsh or fish.
+        // A list of the values would have empty paragraphs in the manual page.
+        #[arg(hide_possible_values = true)]
+        shell: CompletionShell,
+    },
+    /// Print the manual page, or write the pages of all commands to a folder.
+    Man {
+        /// The folder, which is created if it is absent.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
     },
     /// Check that a running lockgate is alive, as the HEALTHCHECK of a container. Exits with 0 and no output if it is,
     /// otherwise with 1 and the reason. Does not check backends.
@@ -77,6 +85,14 @@ pub(crate) enum CliCommand {
     /// Manage the certificates of a running lockgate, and the development CA.
     #[command(subcommand)]
     Cert(CertCommand),
+}
+
+/// A shell whose completion is tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompletionShell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, Args)]

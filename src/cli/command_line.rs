@@ -5,13 +5,13 @@ use crate::cli::{
     config_file::{self, ConfigFileArgs},
     usage,
 };
-use clap::{Command, CommandFactory, FromArgMatches, error::ErrorKind};
+use clap::{Command, FromArgMatches, error::ErrorKind};
 use std::{env, ffi::OsString, mem, path::PathBuf};
 
-/// Returns the arguments, or an error that names what to write instead.
-pub(crate) fn read() -> Result<Arguments, clap::Error> {
+/// Returns the arguments of `command`, or an error that names what to write instead.
+pub(crate) fn read(command: Command) -> Result<Arguments, clap::Error> {
     let words: Vec<OsString> = env::args_os().collect();
-    let command = without_empty_variables(Arguments::command());
+    let command = without_empty_variables(command);
     parse(&command, &words).map_err(|error| {
         // clap's message names flags that the user may not have written.
         if error.kind() == ErrorKind::ArgumentConflict {

@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{
+        announcement::Announcement,
         args::RunArgs,
         cert, client,
         output::{EX_USAGE, eprint},
@@ -22,6 +23,7 @@ use std::{
     collections::BTreeSet,
     env, io,
     path::{self, Path},
+    pin::pin,
     process::ExitCode,
     thread,
     time::Duration,
@@ -91,6 +93,7 @@ pub(crate) fn serve(
                 dev,
                 contents,
             };
+            let announcement = Announcement::of(&config);
             let admin = config.server.admin.value.clone();
             let token = config.server.admin_token.clone();
             let server = match Server::bind(config, gateway, access, source, &mut inherited) {
@@ -100,20 +103,25 @@ pub(crate) fn serve(
                 bound => bound?,
             };
             announce(&routes, &server, ca.as_deref());
+            announcement.print();
             on_bound(&server)?;
             // Nothing after this can fail.
             let predecessor = inherited
                 .ready()
                 .await
                 .context("the takeover was not completed")?;
-            anyhow::Ok((server, predecessor))
+            anyhow::Ok((server, predecessor, announcement))
         };
-        let (server, predecessor) = tokio::select! {
+        let (server, predecessor, announcement) = tokio::select! {
             biased;
             () = signals.stop() => bail!(STOPPED),
             prepared = prepared => prepared?,
         };
-        anyhow::Ok(server.run(predecessor, async || signals.next().await).await)
+        let mut serving = pin!(server.run(predecessor, async || signals.next().await));
+        anyhow::Ok(tokio::select! {
+            drained = &mut serving => drained,
+            () = announcement.report_backends() => serving.await,
+        })
     });
     // Tasks that are still running are not awaited.
     runtime.shutdown_timeout(Duration::from_millis(100));

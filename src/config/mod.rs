@@ -4,7 +4,11 @@
 pub(crate) mod check;
 pub(crate) mod diagnostic;
 pub(crate) mod duplicates;
+#[cfg(test)]
+pub(crate) mod key_examples;
+pub(crate) mod keys;
 pub(crate) mod load;
+pub(crate) mod markdown;
 pub(crate) mod messages;
 pub(crate) mod parse;
 pub(crate) mod reference;
@@ -15,10 +19,12 @@ pub(crate) mod watch;
 
 pub(crate) use check::proxy_variable::ignored_proxy_variable;
 pub(crate) use diagnostic::{Diagnostic, Diagnostics, Located, Location, Source};
-pub(crate) use reference::{reference, schema};
+pub(crate) use markdown::reference;
+pub(crate) use reference::schema;
 pub(crate) use run_target::RunTarget;
 pub(crate) use schema::{
     Config, Drain,
+    applies::Applies,
     pool::{
         AllDown, Backend, BackendProxyProtocol, Balance, Check, Health, OnDown, OnVanish, Passive,
         Pool, Retry, Reuse, Sticky,

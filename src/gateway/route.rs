@@ -152,3 +152,29 @@ const FRAMES_PER_MESSAGE: u32 = 10;
 fn non_zero(period: DurationValue) -> Option<Duration> {
     (!period.0.is_zero()).then_some(period.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{key_examples::examples, schema::applies::Applies};
+
+    /// Open sessions receive changed limits over a channel; everything else of a route applies to new sessions.
+    #[test]
+    fn session_key_applies_at_once_exactly_if_it_changes_the_limits_of_open_sessions() {
+        let mut count = 0;
+        for (key, configs) in examples() {
+            if !key.path.starts_with("session.") {
+                continue;
+            }
+            let [before, after] =
+                [&configs.before, &configs.after].map(|it| limits(&it.session, &it.drain));
+            let expected = match before == after {
+                true => Applies::NewSessions,
+                false => Applies::AtOnce,
+            };
+            assert_eq!(key.applies, Some(expected), "{}", key.path);
+            count += 1;
+        }
+        assert!(count >= 15, "only {count} keys");
+    }
+}

@@ -315,3 +315,31 @@ const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// The message of a reload that has found no change.
 pub(crate) const UNCHANGED: &str = "nothing has changed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{key_examples::examples, schema::applies::Applies};
+
+    /// Each key of the schema is changed from its default to its example.
+    #[test]
+    fn changed_key_requires_a_restart_exactly_if_the_schema_states_it() {
+        let mut faults = Vec::new();
+        let mut count = 0;
+        for (key, configs) in examples() {
+            let reported = restart_keys(&configs.before, &configs.after, false);
+            let is_key = |name: &&str| {
+                let rest = key.path.strip_prefix(*name);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            let stated = key.applies == Some(Applies::Restart);
+            if reported.iter().any(is_key) != stated || !reported.iter().all(|it| is_key(it)) {
+                let (path, applies) = (key.path, key.applies);
+                faults.push(format!("{path}: {applies:?}, but {reported:?} is reported"));
+            }
+            count += usize::from(stated);
+        }
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+        assert!(count >= 15, "only {count} keys require a restart");
+    }
+}

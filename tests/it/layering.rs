@@ -35,8 +35,10 @@ const FORBIDDEN: [(&str, &str, &str); 3] = [
 ];
 
 /// Crates, macros and functions, each with the only files or folders that may name it.
-const FENCES: [(&str, &[&str]); 16] = [
+const FENCES: [(&str, &[&str]); 18] = [
     ("clap", &["cli/"]),
+    ("clap_complete", &["cli/completions.rs"]),
+    ("clap_mangen", &["cli/man.rs"]),
     ("anyhow", &["cli/"]),
     ("println!", &["cli/"]),
     ("eprintln!", &["cli/"]),

@@ -1,6 +1,7 @@
-//! The schema of the configuration file. All defaults are defined here; the comment of a field is its line in the
-//! reference.
+//! The schema of the configuration file. All defaults are defined here; the comment of a field is its description in
+//! the reference, and the attributes `x-…` are its facts (`applies.rs`).
 
+pub(crate) mod applies;
 pub(crate) mod pool;
 pub(crate) mod route;
 pub(crate) mod server;
@@ -10,6 +11,7 @@ pub(crate) mod tls;
 use crate::config::{
     diagnostic::{Located, Location, Source},
     schema::{
+        applies::Applies,
         pool::Pool,
         route::Route,
         server::{Limits, Server, default},
@@ -55,12 +57,19 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Drain {
     /// The time over which the closes of many sessions are spread. On shutdown all sessions end within this time.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "60s"))]
+    #[schemars(extend("x-limit" = "on shutdown the sessions that are still open are cut"))]
     pub window: DurationValue,
     /// How long, after SIGTERM, /readyz reports not ready while connections are still accepted.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "5s"))]
+    #[schemars(extend("x-limit" = "the listeners are closed, and the sessions are closed with 1001"))]
     pub accept_grace: DurationValue,
     /// The maximum number of closes per second. It lengthens the window, except on shutdown. 0: no limit.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = 50))]
+    #[schemars(extend("x-limit" = "further closes wait"))]
     pub max_rate: u32,
     /// The close code for clients of a removed route or backend (RFC 6455 §7.4.1); on shutdown it is 1001.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = 1001))]
     pub code: u16,
 }
 
@@ -78,6 +87,7 @@ impl Config {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct File {
     /// Files that are read as part of this file: paths or patterns such as "conf.d/*.toml", relative to this file.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = ["conf.d/*.toml"]))]
     pub(crate) include: Vec<Located<String>>,
     /// Listeners, trusted proxies and logs.
     pub(crate) server: Option<Located<Server>>,

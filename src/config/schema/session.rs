@@ -1,7 +1,7 @@
 //! `[session]`, and the overrides of a route.
 
 use crate::config::{
-    schema::server::default,
+    schema::{applies::Applies, server::default},
     values::units::{ByteRate, DurationValue, Size},
 };
 use schemars::JsonSchema;
@@ -12,36 +12,60 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Session {
     /// The time limit until the backend's 101: dial, request and response.
+    #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "5s"))]
+    #[schemars(extend("x-limit" = "the client gets 504 (`handshake-timeout`)"))]
     pub handshake_timeout: DurationValue,
     /// Keepalive: a silent peer gets a Ping, and the session ends if it does not answer.
     pub ping: Ping,
     /// The maximum payload of one message as it is on the wire; with compression = "offload" the inflated length counts. More is closed with 1009.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "1MiB"))]
+    #[schemars(extend("x-limit" = "the session is closed with 1009 (`message-too-big`)"))]
     pub max_message: Size,
     /// The maximum payload of one frame; more is closed with 1009.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "256KiB"))]
+    #[schemars(extend("x-limit" = "the session is closed with 1009 (`frame-too-big`)"))]
     pub max_frame: Size,
     /// The maximum number of frames per message; more is closed with 1008. 0: no limit.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = 64))]
+    #[schemars(extend("x-limit" = "the session is closed with 1008 (`too-many-fragments`)"))]
     pub max_fragments: u32,
     /// Messages per second that a client may send; after one idle second it may send that number at once. Pings count too. 0: no limit.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = 20))]
+    #[schemars(extend("x-limit" = "the client is paused, or the session is closed with 1008 (`over_rate`)"))]
     pub messages_per_second: u32,
     /// Frames per second that a client may send, with continuation frames, Pings and Pongs; after one idle second it may send that number at once. 0: ten times `messages_per_second`; no limit if that is 0.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = 200))]
+    #[schemars(extend("x-limit" = "the client is paused, or the session is closed with 1008 (`over_rate`)"))]
     pub frames_per_second: u32,
     /// Bytes per second that a client may send, including frame headers; after one idle second it may send that number at once. 0: no limit. With `compression = "offload"` the inflated length of a message counts, because the backend receives it in that form, or the compressed length if that is larger, so that data that inflates to nothing is limited too.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "1MiB/s"))]
+    #[schemars(extend("x-limit" = "the client is paused, or the session is closed with 1008 (`over_rate`)"))]
     pub bytes_per_second: ByteRate,
     /// What happens to a client over its rate: "pause": Lockgate stops reading until the rate allows more; "close": the session is closed with 1008.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "close"))]
     pub over_rate: OverRate,
     /// The longest time without a data frame in either direction; then the session is closed with 1001. "0s": no limit.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "10m"))]
+    #[schemars(extend("x-limit" = "the session is closed with 1001 (`max-idle`)"))]
     pub max_idle: DurationValue,
     /// The longest duration of a session, reduced at random by up to a tenth; then it is closed with `drain.code`. "0s": no limit.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "24h"))]
+    #[schemars(extend("x-limit" = "the session is closed with `drain.code` (`max-age`)"))]
     pub max_age: DurationValue,
     /// The time from the first Close to the end of the session; then the connections are closed in any case.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "10s"))]
+    #[schemars(extend("x-limit" = "the connections are closed"))]
     pub close_timeout: DurationValue,
     /// The close code for a client whose backend failed. Several clients reject 1014.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = 1012))]
     pub backend_gone_code: u16,
     /// permessage-deflate: "pass": client and backend negotiate it; "strip": it is never used; "offload": Lockgate compresses towards the client and exchanges plain messages with the backend.
+    #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "offload"))]
     pub compression: Compression,
     /// A peer that accepts no byte although data is pending for it.
     pub slow_reader: SlowReader,
     /// "when-client-live": Lockgate answers a backend's Ping itself if bytes of the client arrived within ping.interval + ping.timeout.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "when-client-live"))]
     pub answer_backend_ping: AnswerBackendPing,
 }
 
@@ -72,9 +96,12 @@ pub enum AnswerBackendPing {
 #[serde(default, deny_unknown_fields)]
 pub struct SlowReader {
     /// How long the peer must accept no byte to count as slow; the time restarts with every byte that it accepts. "0s": no peer counts as slow.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "10s"))]
+    #[schemars(extend("x-limit" = "the sender is paused and the slow reader is counted, or the session is closed with 1008 (`slow_reader.do`)"))]
     pub after: DurationValue,
     /// "pause": the sender is paused and the slow reader is counted in the metrics; "close": the session is closed with 1008.
     #[serde(rename = "do")]
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "close"))]
     pub then: OverRate,
 }
 
@@ -83,10 +110,15 @@ pub struct SlowReader {
 #[serde(default, deny_unknown_fields)]
 pub struct Ping {
     /// How long a peer is silent before it gets a Ping.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "20s"))]
+    #[schemars(extend("x-limit" = "the peer gets a Ping"))]
     pub interval: DurationValue,
     /// How long a peer may stay silent after a Ping; then the session ends.
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "10s"))]
+    #[schemars(extend("x-limit" = "the session is closed (`ping-timeout`): with 1001 if the client is silent, with 1011 if the backend is"))]
     pub timeout: DurationValue,
     /// Which peers get Pings: "client", "backend", "both" or "off".
+    #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = "both"))]
     pub legs: PingLegs,
 }
 
@@ -120,6 +152,7 @@ pub enum Compression {
 /// A route's `session`: only the keys that it changes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-as" = "session"))]
 pub struct SessionOverrides {
     /// As in `[session]`.
     pub handshake_timeout: Option<DurationValue>,
@@ -158,6 +191,7 @@ pub struct SessionOverrides {
 /// A route's `session.slow_reader`: only the keys that it changes.
 #[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-as" = "session.slow_reader"))]
 pub struct SlowReaderOverrides {
     /// As in `[session]`.
     pub after: Option<DurationValue>,
@@ -169,6 +203,7 @@ pub struct SlowReaderOverrides {
 /// A route's `session.ping`: only the keys that it changes.
 #[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-as" = "session.ping"))]
 pub struct PingOverrides {
     /// As in `[session]`.
     pub interval: Option<DurationValue>,

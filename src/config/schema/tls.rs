@@ -2,6 +2,7 @@
 
 use crate::config::{
     diagnostic::Located,
+    schema::applies::Applies,
     values::{
         self,
         acme::{AcmeDirectory, MailAddress, Secret},
@@ -17,19 +18,24 @@ use std::{path::PathBuf, time::Duration};
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// The minimum TLS version: "1.2" or "1.3".
+    #[schemars(extend("x-applies" = Applies::NewConnections, "x-example" = "1.3"))]
     pub min_version: TlsVersion,
     /// PEM files; the names are read from the certificates. Paths are relative to the file that names them. A pair is
     /// reloaded when its files change.
+    #[schemars(extend("x-applies" = Applies::NewConnections, "x-example" = [{"cert": "chat.pem", "key": "chat.key"}]))]
     pub certificates: Vec<Located<CertificateFiles>>,
     /// The name whose certificate is presented if the SNI is unknown or absent; "": such clients get a TLS alert.
     #[serde(deserialize_with = "name")]
     #[schemars(with = "String", extend("default" = ""))]
+    #[schemars(extend("x-applies" = Applies::NewConnections, "x-example" = "chat.example.com"))]
     pub default: Option<Located<String>>,
     /// A PEM file with the CAs that are trusted for client certificates, for routes with `client_cert`; "": none.
     #[serde(deserialize_with = "located_path")]
     #[schemars(with = "String", extend("default" = ""))]
+    #[schemars(extend("x-applies" = Applies::NewConnections, "x-example" = "clients-ca.pem"))]
     pub client_ca: Option<Located<PathBuf>>,
-    /// `true`: routed hosts without a certificate get one from a development CA on this machine (`lockgate cert trust`).
+    /// `true`: routed hosts without a certificate get one from a development CA on this machine (`lockgate cert trust`). Only switching it on requires a restart.
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = true))]
     pub dev_ca: bool,
 }
 
@@ -49,8 +55,10 @@ pub enum TlsVersion {
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
     /// The certificate chain, leaf certificate first.
+    #[schemars(extend("x-applies" = Applies::NewConnections, "x-example" = "chat.pem"))]
     pub cert: Located<PathBuf>,
     /// The private key of the certificate, without a password.
+    #[schemars(extend("x-applies" = Applies::NewConnections, "x-example" = "chat.key"))]
     pub key: Located<PathBuf>,
 }
 
@@ -61,24 +69,31 @@ pub struct Acme {
     /// The mail address for notices of the CA, such as "ops@example.com"; "" for none.
     #[serde(deserialize_with = "contact")]
     #[schemars(with = "String", extend("default" = ""))]
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "ops@example.com"))]
     pub contact: Option<MailAddress>,
     /// The CA: "letsencrypt", "letsencrypt-staging", "zerossl", "google", or the URL of its ACME directory.
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "letsencrypt-staging"))]
     pub directory: AcmeDirectory,
     /// How control over a host is proven to the CA. Wildcards always use "dns-01", which needs `dns`.
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "http-01"))]
     pub challenge: Challenge,
     /// The programs that change DNS records, for "dns-01".
     pub dns: Option<DnsHook>,
     /// A directory that only Lockgate uses, for keys and certificates; relative to the file that names it.
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "/srv/lockgate"))]
     pub storage: PathBuf,
     /// What a client gets while the host has no certificate yet: a "self-signed" one, or a TLS alert ("refuse").
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "refuse"))]
     pub until_issued: UntilIssued,
     /// External account binding, which ZeroSSL and Google require.
     pub eab: Eab,
     /// A PEM file with the root certificate of a private CA, to verify the directory's HTTPS server; "": the public roots.
     #[serde(deserialize_with = "path")]
     #[schemars(with = "String", extend("default" = ""))]
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "/etc/lockgate/ca.pem"))]
     pub ca_file: Option<PathBuf>,
     /// The first wait after a failure. It doubles up to "6h", with a jitter of ± 20 %.
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "5m"))]
     pub retry: DurationValue,
 }
 
@@ -101,8 +116,10 @@ pub enum Challenge {
 #[serde(deny_unknown_fields)]
 pub struct DnsHook {
     /// An executable that is called with a name and a value, creates that TXT record, and returns once it is visible in public DNS.
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "/etc/lockgate/dns-present"))]
     pub present: PathBuf,
     /// An executable that is called with the same arguments and removes the record.
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "/etc/lockgate/dns-cleanup"))]
     pub cleanup: PathBuf,
 }
 
@@ -121,8 +138,10 @@ pub enum UntilIssued {
 #[serde(default, deny_unknown_fields)]
 pub struct Eab {
     /// The key's name.
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "kid-1"))]
     pub kid: String,
     /// The key, in base64url. Better read from the environment: "${EAB_HMAC}".
+    #[schemars(extend("x-applies" = Applies::Restart, "x-example" = "${EAB_HMAC}"))]
     pub hmac: Secret,
 }
 

@@ -39,9 +39,11 @@ fn describe(name: &str, help: &str, lines: &mut Lines) -> Vec<String> {
             lines.insert(format!("{name} usage: {usage}"));
         } else if !line.starts_with(' ') {
             section = line;
-        } else if section == "Commands:" && line.starts_with("    ") {
-            // The rest of a wrapped description.
-        } else if section == "Commands:" {
+        } else if COMMANDS.contains(&section) {
+            // The rest of a line that is wrapped.
+            if line.starts_with("   ") || line.is_empty() {
+                continue;
+            }
             let subcommand = line.split_whitespace().next().expect("a name");
             lines.insert(format!("{name} command {subcommand}"));
             if subcommand != "help" {
@@ -72,6 +74,9 @@ fn describe(name: &str, help: &str, lines: &mut Lines) -> Vec<String> {
     }
     subcommands
 }
+
+/// The headings of commands in a help page.
+const COMMANDS: [&str; 5] = ["Commands:", "Run:", "Inspect:", "Operate:", "Reference:"];
 
 #[tokio::test]
 async fn exit_codes_are_unchanged() {
@@ -127,6 +132,12 @@ async fn exit_codes_are_unchanged() {
         &["cert", "ca"],
         &["cert"],
         &["schema"],
+        &["completions", "bash"],
+        &["completions", "tcsh"],
+        &["man"],
+        &["man", "--out", "good.toml"],
+        &["help", "session.ping"],
+        &["help", "unknown"],
         &["unknown"],
         &["--help"],
         &["--version"],

@@ -21,6 +21,8 @@ fn describe(schema: &Value, at: &str, node: &Value, lines: &mut Lines) {
     for (keyword, value) in fields {
         match keyword.as_str() {
             "$schema" | "$defs" | "description" | "title" | "examples" => {}
+            // The facts that the reference shows.
+            "x-applies" | "x-as" | "x-example" | "x-limit" => {}
             "$ref" => {
                 let pointer = value.as_str().expect("a pointer").trim_start_matches('#');
                 let target = schema.pointer(pointer).expect("a definition");
