@@ -1258,7 +1258,7 @@ const INVALID: &[(&str, &str, &str, &str)] = &[
         "[[routes]]\nhosts = [\"a\"]\npath = \"/a*\"\nto = \"ws://a\"\n",
         "3:8",
         "`*`",
-        "/ws/*",
+        "path = \"/a/*\"",
     ),
     (
         "[[routes]]\nhosts = [\"a\"]\npath = \"~ (\"\nto = \"ws://a\"\n",

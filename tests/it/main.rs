@@ -76,3 +76,4 @@ mod tiers;
 mod timeouts;
 mod tokens;
 mod unparsed_requests;
+mod unreachable_settings;

@@ -1,8 +1,11 @@
 //! Finds contradictions between values that are each valid. Pools, routes and warnings have files of their own.
 
+pub(crate) mod path;
 pub(crate) mod pool;
 pub(crate) mod proxy_variable;
 pub(crate) mod route;
+pub(crate) mod shadowed;
+pub(crate) mod unused;
 pub(crate) mod warning;
 
 use crate::config::{

@@ -166,7 +166,7 @@ fn strip_prefix(
 ) {
     let is_plain = prefix
         .chars()
-        .all(|c| !c.is_control() && !"?#*\\".contains(c));
+        .all(|c| !c.is_control() && !"?#*\\{}<>".contains(c));
     let bare = prefix.trim_end_matches('/');
     if !prefix.starts_with('/') || bare.is_empty() || !is_plain {
         return context.add(
