@@ -322,8 +322,13 @@ impl<'a> Loader<'a> {
             warnings: Diagnostics::none(Severity::Warning),
         };
         let mut contradictions = check(&config, &self.source_map);
-        // A value that could not be read has already been reported.
-        contradictions.retain(|new| !self.diagnostics.iter().any(|old| old.at == new.at));
+        // A value that could not be read has already been reported, and counts as present.
+        let source_map = &self.source_map;
+        let is_consequence =
+            |new: &Diagnostic| new.at.is_some_and(|at| source_map.is_consequence(at));
+        contradictions.retain(|new| {
+            !is_consequence(new) && !self.diagnostics.iter().any(|old| old.at == new.at)
+        });
         self.diagnostics.extend(contradictions);
         match self.diagnostics.is_empty() {
             true => {

@@ -4,12 +4,14 @@
 pub(crate) mod check;
 pub(crate) mod diagnostic;
 pub(crate) mod duplicates;
+pub(crate) mod foreign_syntax;
 pub(crate) mod load;
 pub(crate) mod messages;
 pub(crate) mod parse;
 pub(crate) mod reference;
 pub(crate) mod run_target;
 pub(crate) mod schema;
+pub(crate) mod schema_types;
 pub(crate) mod values;
 pub(crate) mod watch;
 

@@ -23,6 +23,7 @@ mod close_matrix;
 mod command_line;
 mod compression;
 mod config;
+mod config_hints;
 mod connection_auth;
 mod connection_ends;
 mod container;

@@ -23,7 +23,9 @@ pub(crate) fn names(context: &mut CheckContext<'_>) {
             && name
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        if name.at.is_none() && name.value == UNNAMED && routes.len() > 1 {
+        if name.at.is_none() && context.source_map.may_contain(route.at, &["name"]) {
+            // An invalid name was reported.
+        } else if name.at.is_none() && name.value == UNNAMED && routes.len() > 1 {
             context.add(
                 route.at,
                 "a route without a name, where there are several",

@@ -4,6 +4,7 @@
 
 pub(crate) mod acme;
 pub(crate) mod address;
+pub(crate) mod correction;
 pub(crate) mod host_field;
 pub(crate) mod network;
 pub(crate) mod path_notation;
