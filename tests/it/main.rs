@@ -32,6 +32,7 @@ mod demo;
 mod descriptors;
 mod dialling;
 mod dns;
+mod doctor;
 mod documentation;
 mod early_responses;
 mod examples;
