@@ -14,6 +14,7 @@ mod backpressure;
 mod bad_backends;
 mod bench;
 mod body_progress;
+mod cert_trust;
 mod certificate_files;
 mod certificates;
 mod check_warnings;
