@@ -78,5 +78,6 @@ mod tap;
 mod tiers;
 mod timeouts;
 mod tokens;
+mod typical_mistakes;
 mod unparsed_requests;
 mod unreachable_settings;
