@@ -2,13 +2,16 @@
 
 use crate::{
     cli::{args::DataArgs, files::read_files, output::print},
+    observe::logging::ErrorChain,
     tls::{
         certs::CertIssuers,
         dev::{DevCa, DevCaError},
+        nss,
         trust::{self, TrustError},
     },
 };
 use std::{
+    env,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -29,16 +32,31 @@ pub(crate) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the machine trust the CA where Lockgate can do so; elsewhere prints the steps.
+/// Makes the browsers of this user and the machine trust the CA where Lockgate can do so; elsewhere prints the steps.
 pub(crate) fn trust(data: &DataArgs) -> anyhow::Result<ExitCode> {
     let data = data.data.clone();
     let dev = read_files(move || open(data.as_deref()))??;
-    match trust::trust(dev.certificate_path()) {
-        // Not possible here: print the manual steps.
-        Err(TrustError::Unknown) => print(trust::trust_commands(dev.certificate_path())),
-        result => print(result?),
+    let ca = dev.certificate_path();
+    let home = env::var_os("HOME").map(PathBuf::from);
+    let (browsers, result) = match home.filter(|home| home.is_absolute()) {
+        Some(home) => nss::trust(&home, ca),
+        None => (String::new(), Ok(())),
+    };
+    if !browsers.is_empty() {
+        print(browsers.trim_end());
     }
-    Ok(ExitCode::SUCCESS)
+    if let Err(error) = &result {
+        eprintln!("browsers: {}", ErrorChain(error));
+    }
+    match trust::trust(ca) {
+        // Not possible here: print the manual steps.
+        Err(TrustError::Unknown) => print(trust::trust_commands(ca)),
+        trusted => print(trusted?),
+    }
+    Ok(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
 }
 
 /// Opens the CA as [`open`] does, but writes nothing.

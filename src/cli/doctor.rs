@@ -1,16 +1,23 @@
 //! `lockgate doctor`: finds problems of this machine and of a configuration. Checks of descriptors, the clock and
 //! certificates need no network; ports, names and backends do, and each of their requests has a timeout.
 
+pub(crate) mod finding;
+pub(crate) mod storage;
+
 use crate::{
     cli::{
         args::DoctorArgs,
         cert, client,
+        doctor::{
+            finding::{Finding, FindingStatus, print_findings},
+            storage::written_files,
+        },
         files::read_files,
-        output::{EX_USAGE, print},
+        output::EX_USAGE,
         progress::ProgressDisplay,
     },
     config::{
-        AdminAddress, Backend, BackendAddress, BackendSource, Config, Diagnostics, DnsName,
+        Acme, AdminAddress, Backend, BackendAddress, BackendSource, Config, Diagnostics, DnsName,
         HostPattern, Located, Location, Pool,
     },
     gateway::Gateway,
@@ -24,13 +31,12 @@ use crate::{
         resolver::{Resolver, search::RESOLUTION_DELAY},
     },
     observe::logging::ErrorChain,
-    tls::{chain, x509},
+    tls::{acme::ca_check::check_ca, chain, x509},
     upstream::member,
 };
 use anyhow::Context;
 use futures_util::future::{join, join_all};
 use rustls::pki_types::UnixTime;
-use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::ErrorKind,
@@ -39,39 +45,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{runtime, time::timeout};
-
-/// The result of one check.
-#[derive(Debug, Serialize)]
-struct Finding {
-    state: FindingStatus,
-    /// The subject of the check.
-    what: String,
-    /// The observation and, if there is a problem, the remedy.
-    seen: String,
-}
-
-/// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum FindingStatus {
-    Ok,
-    /// A problem that may prevent operation.
-    Warn,
-    /// A problem that prevents operation.
-    Fail,
-}
-
-// === impl Finding ===
-
-impl Finding {
-    fn new(state: FindingStatus, what: impl Into<String>, seen: impl Into<String>) -> Finding {
-        Finding {
-            state,
-            what: what.into(),
-            seen: seen.into(),
-        }
-    }
-}
 
 /// Runs every check: returns 0 if no check fails, 1 if one fails, 64 if the configuration is invalid.
 pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
@@ -85,7 +58,8 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
                 false => None,
             };
             Gateway::build(&config, None, &cert::issuers(dev.as_ref()))?;
-            let findings = certificates(&config);
+            let mut findings = certificates(&config);
+            findings.extend(written_files(&config, data.as_deref()));
             Ok::<_, Diagnostics>((config, findings))
         })?;
         let (mut config, certificates) = match checked {
@@ -100,11 +74,14 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
             config.server.admin = Located::nowhere(admin.clone());
         }
         let shown = file.display().to_string();
-        findings.push(Finding::new(
-            FindingStatus::Ok,
-            shown,
-            "is a valid configuration",
-        ));
+        let warnings = &config.warnings;
+        findings.push(match warnings.list.len() {
+            0 => Finding::new(FindingStatus::Ok, shown, "is a valid configuration"),
+            count => {
+                let seen = format!("is valid, with warnings: {count}; `lockgate check` shows them");
+                Finding::new(FindingStatus::Warn, shown, seen)
+            }
+        });
         findings.extend(certificates);
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -121,22 +98,6 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
-}
-
-fn print_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
-    if json {
-        print(serde_json::to_string_pretty(findings)?);
-        return Ok(());
-    }
-    for Finding { state, what, seen } in findings {
-        let state = match state {
-            FindingStatus::Ok => "ok  ",
-            FindingStatus::Warn => "warn",
-            FindingStatus::Fail => "FAIL",
-        };
-        print(format_args!("{state}  {what}: {seen}"));
-    }
-    Ok(())
 }
 
 /// Checks the machine, independent of the configuration.
@@ -204,7 +165,27 @@ fn certificates(config: &Config) -> Vec<Finding> {
         .collect()
 }
 
-/// Checks every port, name and backend of the configuration.
+/// Checks that the CA answers with its directory. Its clock is compared with that of this machine.
+async fn ca(acme: &Acme, resolver: Resolver) -> Finding {
+    let what = format!("CA {}", acme.directory.url());
+    let Ok(checked) = timeout(CA_TIMEOUT, check_ca(acme, resolver)).await else {
+        let seen = format!(
+            "no answer within {} s: allow connections to its port 443, and check acme.directory",
+            CA_TIMEOUT.as_secs()
+        );
+        return Finding::new(FindingStatus::Fail, what, seen);
+    };
+    match checked {
+        Ok(None) => Finding::new(FindingStatus::Ok, what, "answers"),
+        Ok(Some(clock)) => {
+            let seen = format!("answers, but {clock}: set the clock, or start NTP");
+            Finding::new(FindingStatus::Warn, what, seen)
+        }
+        Err(error) => Finding::new(FindingStatus::Fail, what, ErrorChain(&error).to_string()),
+    }
+}
+
+/// Checks every port, name and backend of the configuration, and the CA.
 async fn check_network(config: &Config, progress: &ProgressDisplay) -> Vec<Finding> {
     let mut findings = Vec::new();
     let server = &config.server;
@@ -220,6 +201,11 @@ async fn check_network(config: &Config, progress: &ProgressDisplay) -> Vec<Findi
     }
     findings.extend(ports.into_iter().map(|address| port(address, running)));
 
+    let resolver = Resolver::system();
+    if let Some(acme) = &config.acme {
+        progress.step("checking the CA".to_owned());
+        findings.push(ca(acme, resolver.clone()).await);
+    }
     let hosts: BTreeSet<&str> = config
         .routes
         .iter()
@@ -229,7 +215,6 @@ async fn check_network(config: &Config, progress: &ProgressDisplay) -> Vec<Findi
             HostPattern::Under(_) | HostPattern::Any => None,
         })
         .collect();
-    let resolver = Resolver::system();
     for host in hosts {
         progress.step(format!("checking the name {host}"));
         findings.push(name(&resolver, host).await);
@@ -526,6 +511,9 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The timeout of a name. With the defaults of resolv.conf(5), a DNS server that does not answer takes 5 s of it.
 const NAME_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The timeout of the request to the CA.
+const CA_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The recommended minimum: the usual default of 1024 is too small for production.
 const RECOMMENDED_DESCRIPTORS: usize = 4096;

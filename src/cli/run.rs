@@ -3,7 +3,7 @@
 use crate::{
     cli::{
         announcement::Announcement,
-        args::RunArgs,
+        args::{Overrides, RunArgs},
         cert, client,
         output::{EX_USAGE, eprint},
         startup::{STOPPED, Startup},
@@ -184,7 +184,7 @@ fn reloader(arguments: &RunArgs) -> Option<ConfigLoader> {
     let overrides = arguments.overrides.clone();
     Some(Box::new(move || {
         let mut config = Config::load(&file)?;
-        overrides.clone().apply(&mut config.server);
+        override_keys(overrides.clone(), &mut config);
         Ok(config)
     }))
 }
@@ -214,8 +214,17 @@ fn configure(arguments: RunArgs) -> anyhow::Result<Result<Config, Diagnostics>> 
             },
         }),
     };
-    arguments.overrides.apply(&mut config.server);
+    override_keys(arguments.overrides, &mut config);
     Ok(Ok(config))
+}
+
+/// Applies the flags, and removes the warnings of an address that a flag replaces.
+fn override_keys(overrides: Overrides, config: &mut Config) {
+    let written = config.server.admin.at;
+    overrides.apply(&mut config.server);
+    if written != config.server.admin.at {
+        config.warnings.list.retain(|warning| warning.at != written);
+    }
 }
 
 /// Prints the URLs, the names of the certificate if any host is served, and how to trust the development CA. Prints

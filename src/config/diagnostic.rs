@@ -69,7 +69,7 @@ pub struct Diagnostics {
     pub severity: Severity,
     /// The files that `Location::source` refers to.
     pub sources: Arc<[Source]>,
-    /// In the order of the files and of their lines. There is at least one error.
+    /// In the order of the files and of their lines. A list of errors is not empty.
     pub list: Vec<Diagnostic>,
 }
 
@@ -210,6 +210,15 @@ impl Diagnostics {
             severity: Severity::Error,
             sources,
             list,
+        }
+    }
+
+    /// Returns an empty list.
+    pub(crate) fn none(severity: Severity) -> Self {
+        Diagnostics {
+            severity,
+            sources: [].into(),
+            list: Vec::new(),
         }
     }
 

@@ -3,7 +3,10 @@
 
 use crate::{
     config::{
-        check::{check, warning::warnings},
+        check::{
+            check,
+            warning::{environment_warnings, warnings},
+        },
         diagnostic::{Diagnostic, Diagnostics, Located, Location, Severity, Source},
         parse::{EnvLookup, SourceMap, deserialize},
         schema::{
@@ -65,8 +68,9 @@ impl Config {
         let mut loader = Loader::new(&|name| std::env::var(name).ok());
         loader.read(path, None);
         let (config, source_map) = loader.finish()?;
-        let warnings = warnings(&config, &source_map);
-        let warnings = Diagnostics::new(config.sources.clone(), warnings);
+        let list = environment_warnings(&config, &source_map);
+        let list = config.warnings.list.iter().cloned().chain(list).collect();
+        let warnings = Diagnostics::new(config.sources.clone(), list);
         Ok((config, warnings.with_severity(Severity::Warning)))
     }
 }
@@ -294,7 +298,7 @@ impl<'a> Loader<'a> {
                 whole.session.as_ref().and_then(|section| section.at),
             ),
         ];
-        let config = Config {
+        let mut config = Config {
             sections: places
                 .into_iter()
                 .filter_map(|(name, at)| Some((name, at?)))
@@ -315,13 +319,24 @@ impl<'a> Loader<'a> {
                 files.chain(std::mem::take(&mut self.folders)).collect()
             },
             sources: self.sources.clone().into(),
+            warnings: Diagnostics::none(Severity::Warning),
         };
         let mut contradictions = check(&config, &self.source_map);
-        // A value that could not be read has already been reported.
-        contradictions.retain(|new| !self.diagnostics.iter().any(|old| old.at == new.at));
+        // A value that could not be read has already been reported, and counts as present.
+        let source_map = &self.source_map;
+        let is_consequence =
+            |new: &Diagnostic| new.at.is_some_and(|at| source_map.is_consequence(at));
+        contradictions.retain(|new| {
+            !is_consequence(new) && !self.diagnostics.iter().any(|old| old.at == new.at)
+        });
         self.diagnostics.extend(contradictions);
         match self.diagnostics.is_empty() {
-            true => Ok((config, self.source_map)),
+            true => {
+                let list = warnings(&config, &self.source_map);
+                let warnings = Diagnostics::new(config.sources.clone(), list);
+                config.warnings = warnings.with_severity(Severity::Warning);
+                Ok((config, self.source_map))
+            }
             false => Err(Diagnostics::new(self.sources.into(), self.diagnostics)),
         }
     }

@@ -4,35 +4,50 @@
 
 use crate::config::{
     reference::{SchemaIndex, inline, words},
-    values::{self, BadValue},
+    schema_types::{definition, has_type, is_number, maximum, text_for, type_name},
+    values::{self, BadValue, correction, path_notation::quoted},
 };
 use serde_json::Value;
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-/// Returns an error with its span for each value of the wrong shape. serde alone would accept a list for a table and
-/// assign its values to the keys in order.
+/// The values of the wrong shape, and the corrections of the others.
+pub(crate) struct ShapeErrors {
+    /// An error with its span for each value of the wrong shape. serde alone would accept a list for a table and assign
+    /// its values to the keys in order.
+    pub(crate) found: Vec<(Range<usize>, BadValue)>,
+    /// The lines that were probably meant, by the span of a text that its own parser will refuse.
+    pub(crate) corrections: HashMap<Range<usize>, String>,
+}
+
+/// Compares the values of a document with the schema.
 pub(crate) fn shape_errors(
     document: &Spanned<DeTable<'_>>,
     text: &str,
     schema: &Value,
-) -> Vec<(Range<usize>, BadValue)> {
+) -> ShapeErrors {
     let mut checker = ShapeChecker {
         index: &SchemaIndex::of(schema),
         text,
-        found: Vec::new(),
+        errors: ShapeErrors {
+            found: Vec::new(),
+            corrections: HashMap::new(),
+        },
+        list: None,
     };
     checker.table(&mut Vec::new(), document.get_ref(), schema);
-    checker.found
+    checker.errors
 }
 
 struct ShapeChecker<'a> {
     index: &'a SchemaIndex<'a>,
     text: &'a str,
-    found: Vec<(Range<usize>, BadValue)>,
+    errors: ShapeErrors,
+    /// The spans of the values of the list that is being checked, and the index of the current one.
+    list: Option<(Vec<Range<usize>>, usize)>,
 }
 
 /// The shape of value that a key accepts.
@@ -67,26 +82,165 @@ impl<'a> ShapeChecker<'a> {
             schema = self.index.text_or_table(property).unwrap_or(schema);
         }
         match (value.get_ref(), shape(schema)) {
-            (_, ValueShape::Plain) | (DeValue::String(_), ValueShape::Words(_)) => {}
-            (DeValue::Table(table), ValueShape::Table) => self.table(path, table, schema),
+            (_, ValueShape::Plain) => self.plain(path, value, property),
+            (DeValue::String(_), ValueShape::Words(_)) => {}
+            (DeValue::Table(table), ValueShape::Table) => {
+                let list = self.list.take();
+                self.table(path, table, schema);
+                self.list = list;
+            }
             (DeValue::Array(values), ValueShape::List(each)) => {
-                for value in values {
+                let spans: Vec<_> = values.iter().map(Spanned::span).collect();
+                for (index, value) in values.iter().enumerate() {
+                    self.list = Some((spans.clone(), index));
                     self.value(path, value, each);
                 }
+                self.list = None;
             }
             (written, shape) => {
                 let hint = match shape {
                     ValueShape::Words(words) => self.word(path, value, &words),
-                    ValueShape::List(_) => self.list(path, value),
+                    ValueShape::List(each) => self.list(path, value, property, each),
                     _ => self.keys(path, value, property, schema),
                 };
                 let message = format!(
                     "{} is not allowed here",
                     self.describe(written, value.span())
                 );
-                self.found
+                self.errors
+                    .found
                     .push((value.span(), BadValue::new(message, hint)));
             }
+        }
+    }
+
+    /// Checks a text, a number or a boolean: reports a value of another type, and notes the correction of a text.
+    fn plain(&mut self, path: &[String], value: &Spanned<DeValue<'_>>, property: &'a Value) {
+        let schema = self.index.resolve(property);
+        let accepts = |kind| has_type(schema, kind);
+        // A value of the environment may be secret.
+        if self.written(value.span()).contains("${") {
+            return;
+        }
+        let kind = type_name(path, property);
+        let hint = match value.get_ref() {
+            DeValue::String(text) if accepts("string") => {
+                if !correction::is_valid(kind, text)
+                    && let Some(fix) = correction::correct(kind, text)
+                {
+                    let line = self.line(path, &quoted(&fix));
+                    self.errors.corrections.insert(value.span(), line);
+                }
+                return;
+            }
+            // Its own parser knows the range.
+            DeValue::Integer(_) if accepts("integer") && accepts("string") => return,
+            DeValue::Integer(number) if accepts("integer") => {
+                let number = i64::from_str_radix(number.as_str(), number.radix());
+                if number.is_ok_and(|number| (0..=maximum(schema)).contains(&number)) {
+                    return;
+                }
+                self.number(path, value, property, schema)
+            }
+            DeValue::Boolean(_) if accepts("boolean") => return,
+            DeValue::Table(_) => return,
+            _ if accepts("integer") && !accepts("string") => {
+                self.number(path, value, property, schema)
+            }
+            _ if accepts("boolean") => {
+                let written = self.written(value.span());
+                let word = written.trim_matches(['"', '\'']);
+                let is_on = ["true", "yes", "on", "1", "enabled"];
+                let is_on = is_on.iter().any(|on| word.eq_ignore_ascii_case(on));
+                let line = self.line(path, if is_on { "true" } else { "false" });
+                format!("write {line}: the values are true or false, without quotes")
+            }
+            DeValue::Array(values) if accepts("string") => {
+                // `host` has an error of its own.
+                let Some(first) = values.iter().find_map(|value| value.get_ref().as_str()) else {
+                    return;
+                };
+                if last(path) == "host" {
+                    return;
+                }
+                self.one_of_several(path, first, values.len(), &self.written(value.span()))
+            }
+            DeValue::Array(_) => return,
+            scalar if accepts("string") => {
+                let text = self.written(value.span());
+                let is_on = match scalar {
+                    DeValue::Boolean(is_on) => Some(*is_on),
+                    _ => None,
+                };
+                let fix = text_for(kind, &text, is_on, property, schema);
+                format!("write {}", self.line(path, &quoted(&fix)))
+            }
+            _ => return,
+        };
+        let message = format!(
+            "{} is not allowed here",
+            self.describe(value.get_ref(), value.span())
+        );
+        self.errors
+            .found
+            .push((value.span(), BadValue::new(message, hint)));
+    }
+
+    /// Returns the hint for a number: the one that is written in another form, or the default.
+    fn number(
+        &self,
+        path: &[String],
+        value: &Spanned<DeValue<'_>>,
+        property: &Value,
+        schema: &Value,
+    ) -> String {
+        let written = self.written(value.span()).replace('_', "");
+        let written = written.trim_matches(['"', '\'', ' ']);
+        let whole = written.parse::<i64>().ok();
+        let rounded = || {
+            written
+                .parse::<f64>()
+                .ok()
+                .map(|number| number.round() as i64)
+        };
+        let is_allowed = |number: &i64| (0..=maximum(schema)).contains(number);
+        let number = whole.or_else(rounded).filter(is_allowed);
+        let number = number.or_else(|| property.get("default")?.as_i64());
+        let line = self.line(path, &number.unwrap_or(1).to_string());
+        format!("write {line}, a whole number from 0 to {}", maximum(schema))
+    }
+
+    /// Returns the hint for a list in the place of one text.
+    fn one_of_several(&self, path: &[String], first: &str, count: usize, all: &str) -> String {
+        let line = self.line(path, &quoted(first));
+        match (count, last(path)) {
+            (1, _) => format!("write {line}"),
+            (_, "to") => {
+                format!("write pool = \"chat\" here, and below: [pools.chat] with backends = {all}")
+            }
+            (_, "path") => format!("write {line}, and one of [[routes]] for each further path"),
+            _ => format!("write {line}: one text, not a list"),
+        }
+    }
+
+    /// Returns the line with `literal` in the place of the current value: within its list, if it is in one.
+    fn line(&self, path: &[String], literal: &str) -> String {
+        let key = last(path);
+        let Some((spans, current)) = &self.list else {
+            return format!("{key} = {literal}");
+        };
+        let values = spans.iter().enumerate().map(|(index, span)| {
+            let is_current = index == *current;
+            if is_current {
+                literal.to_owned()
+            } else {
+                self.written(span.clone())
+            }
+        });
+        let values = values.collect::<Vec<_>>().join(", ");
+        match values.len() <= MAX_LINE_LEN && !values.contains('…') {
+            true => format!("{key} = [{values}]"),
+            false => format!("{key} = [{literal}]"),
         }
     }
 
@@ -103,11 +257,52 @@ impl<'a> ShapeChecker<'a> {
         format!("write {} = {}", last(path), words.join(", or "))
     }
 
-    fn list(&self, path: &[String], value: &Spanned<DeValue<'_>>) -> String {
-        match self.has_header(value) {
-            true => format!("write [[{}]], in double brackets", path.join(".")),
-            false => format!("write {} = [{}]", last(path), self.written(value.span())),
+    /// Returns the hint for a list: with the value that is written alone, corrected.
+    fn list(
+        &self,
+        path: &[String],
+        value: &Spanned<DeValue<'_>>,
+        property: &Value,
+        each: &Value,
+    ) -> String {
+        let key = last(path);
+        let written = self.written(value.span());
+        if self.has_header(value) {
+            return format!("write [[{}]], in double brackets", path.join("."));
         }
+        let kind = definition(each).unwrap_or_default();
+        let default = property.get("default").filter(|default| {
+            let values = default.as_array();
+            values.is_some_and(|values| !values.is_empty())
+        });
+        let is_required = ["hosts", "origins", "allow", "backends"].contains(&key);
+        let texts: Vec<String> = match value.get_ref() {
+            DeValue::Boolean(true) if default.is_some() => {
+                return format!("write {key} = {}", default.unwrap_or(&Value::Null));
+            }
+            DeValue::Boolean(_) if !is_required => return format!("write {key} = []"),
+            DeValue::String(text) if correction::is_off(text) && !is_required => {
+                return format!("write {key} = []");
+            }
+            DeValue::String(text) if kind == "ListenAddress" => vec![text.to_string()],
+            DeValue::String(_) if written.contains("${") => {
+                return format!("write {key} = [{written}]");
+            }
+            DeValue::String(text) => {
+                let texts = text.split([',', ' ']).filter(|text| !text.is_empty());
+                texts.map(str::to_owned).collect()
+            }
+            DeValue::Integer(_) | DeValue::Float(_) => vec![written.clone()],
+            _ => return format!("write {key} = [{written}]"),
+        };
+        let corrected = texts.iter().map(|text| {
+            let fix = correction::correct(kind, text).unwrap_or_else(|| text.clone());
+            quoted(&fix)
+        });
+        format!(
+            "write {key} = [{}]",
+            corrected.collect::<Vec<_>>().join(", ")
+        )
     }
 
     /// Returns whether the value is written as `[a.b]` or `[[a.b]]` and not after `b =`.
@@ -218,11 +413,11 @@ fn shape(schema: &Value) -> ValueShape<'_> {
     }
 }
 
-/// Returns whether the schema describes an integer. An optional one has a list of two types, one of them `null`.
-fn is_number(schema: &Value) -> bool {
-    match schema.get("type") {
-        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "integer"),
-        kind => kind.is_some_and(|kind| kind == "integer"),
+/// Returns the hint with the line that was probably meant before it.
+pub(crate) fn with_line(hint: &str, line: &str) -> String {
+    match hint.contains(line) {
+        true => hint.to_owned(),
+        false => format!("write {line}; {hint}"),
     }
 }
 
@@ -325,6 +520,9 @@ fn kind(expected: &str) -> String {
         other => other.to_owned(),
     }
 }
+
+/// The maximum length of a list in a hint.
+const MAX_LINE_LEN: usize = 200;
 
 /// The hint for a table or key that is repeated.
 pub(crate) const DUPLICATE: &str = "keep one of the two";

@@ -4,6 +4,7 @@
 pub(crate) mod check;
 pub(crate) mod diagnostic;
 pub(crate) mod duplicates;
+pub(crate) mod foreign_syntax;
 #[cfg(test)]
 pub(crate) mod key_examples;
 pub(crate) mod keys;
@@ -14,6 +15,7 @@ pub(crate) mod parse;
 pub(crate) mod reference;
 pub(crate) mod run_target;
 pub(crate) mod schema;
+pub(crate) mod schema_types;
 pub(crate) mod values;
 pub(crate) mod watch;
 

@@ -4,7 +4,8 @@
 use crate::config::{
     diagnostic::{Diagnostic, Location, in_source},
     duplicates::{DUPLICATE, Duplicates},
-    messages::{self, shape_errors},
+    foreign_syntax::correct_line,
+    messages::{self, ShapeErrors, shape_errors},
     reference::of_the_file,
     schema::File,
     values::{self, BadValue},
@@ -28,6 +29,8 @@ pub(crate) type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub(crate) struct SourceMap {
     /// The location of each key, by the location of its table and the key.
     pub(crate) keys: HashMap<(Location, String), Location>,
+    /// The location of each value, by that of its key.
+    spans: HashMap<Location, Location>,
     /// The names of all pools, including those with errors.
     pub(crate) pools: HashSet<String>,
     /// A file could not be read or is not TOML: its content is unknown.
@@ -39,6 +42,8 @@ pub(crate) struct SourceMap {
 /// A key that is present and invalid.
 #[derive(Debug)]
 struct RemovedKey {
+    /// The location of the key, if it is written.
+    at: Option<Location>,
     /// The table; `None` at the top level of a file.
     table: Option<Location>,
     key: String,
@@ -67,14 +72,21 @@ pub(crate) fn deserialize(
             let (message, hint) = match error.message() {
                 DUPLICATE => {
                     let name = text.get(span.clone()).unwrap_or_default();
-                    (duplicates.message(name, &span)?, messages::DUPLICATE)
+                    let message = duplicates.message(name, &span)?;
+                    (message, messages::DUPLICATE.to_owned())
                 }
-                message => (message.to_owned(), messages::SYNTAX),
+                message => {
+                    let line = correct_line(text, &span);
+                    let hint = line.map_or(messages::SYNTAX.to_owned(), |line| {
+                        messages::with_line(messages::SYNTAX, &line)
+                    });
+                    (message.to_owned(), hint)
+                }
             };
             Some(Diagnostic {
                 at: Some(place(span)),
                 message,
-                hint: Some(hint.to_owned()),
+                hint: Some(hint),
             })
         };
         let diagnostics = errors.iter().filter_map(diagnostic).take(MAX_PASSES);
@@ -99,17 +111,17 @@ pub(crate) fn deserialize(
         if remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
             && let Some((table, key)) = removed.last()
         {
-            let table = (*table != whole).then(|| place(table.clone()));
-            source_map.record_removed(table, key, false);
+            let place = place(table.clone());
+            source_map.record_removed_in(place, *table != whole, key, false);
         }
     }
-    let errors = shape_errors(&document, text, &of_the_file());
-    for (span, bad) in errors.into_iter().take(MAX_PASSES) {
+    let ShapeErrors { found, corrections } = shape_errors(&document, text, &of_the_file());
+    for (span, bad) in found.into_iter().take(MAX_PASSES) {
         if remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
             && let Some((table, key)) = removed.last()
         {
-            let table = (*table != whole).then(|| place(table.clone()));
-            source_map.record_removed(table, key, false);
+            let place = place(table.clone());
+            source_map.record_removed_in(place, *table != whole, key, false);
         }
         diagnostics.push(Diagnostic {
             at: Some(place(span)),
@@ -137,7 +149,11 @@ pub(crate) fn deserialize(
                 })
             });
         if !is_reported {
-            diagnostics.push(diagnostic(at, error.message()));
+            let mut diagnostic = diagnostic(at, error.message());
+            if let (Some(line), Some(hint)) = (corrections.get(&span), &mut diagnostic.hint) {
+                *hint = messages::with_line(hint, line);
+            }
+            diagnostics.push(diagnostic);
         }
         let missing = messages::missing(error.message()).filter(|key| LISTS.contains(key));
         let is_removed = missing
@@ -152,8 +168,8 @@ pub(crate) fn deserialize(
         let Some((table, key)) = removed.last().filter(|_| is_removed) else {
             break;
         };
-        let table = (*table != whole).then(|| place(table.clone()));
-        source_map.record_removed(table, key, error.message().starts_with("unknown field"));
+        let is_unknown = error.message().starts_with("unknown field");
+        source_map.record_removed_in(place(table.clone()), *table != whole, key, is_unknown);
     }
     source_map.unread = true;
     (File::default(), source_map, diagnostics)
@@ -310,15 +326,42 @@ impl SourceMap {
         // The files that it names are unknown.
         self.unread |= table.is_none() && key == "include";
         self.removed.push(RemovedKey {
+            at: None,
             table,
             key: key.to_owned(),
             is_unknown,
         });
     }
 
+    /// Records a removed key of the table at `table`, or at the top level of a file.
+    fn record_removed_in(&mut self, table: Location, is_inner: bool, key: &str, is_unknown: bool) {
+        let at = self.keys.get(&(table, key.to_owned())).copied();
+        self.record_removed(is_inner.then_some(table), key, is_unknown);
+        if let Some(removed) = self.removed.last_mut() {
+            removed.at = at;
+        }
+    }
+
+    /// Returns whether a contradiction of the key at `at` may follow from an invalid value: the key or something within
+    /// its value was removed.
+    pub(crate) fn is_consequence(&self, at: Location) -> bool {
+        let within = self.spans.get(&at);
+        let is_within = |removed: Location| {
+            removed == at
+                || within.is_some_and(|span| {
+                    span.source == removed.source
+                        && span.start <= removed.start
+                        && removed.end <= span.end
+                })
+        };
+        let mut removed = self.removed.iter().filter_map(|removed| removed.at);
+        removed.any(is_within)
+    }
+
     /// Adds the source map of another file.
     pub(crate) fn extend(&mut self, other: SourceMap) {
         self.keys.extend(other.keys);
+        self.spans.extend(other.spans);
         self.pools.extend(other.pools);
         self.removed.extend(other.removed);
         self.unread |= other.unread;
@@ -345,6 +388,8 @@ fn record_keys(
     for (key, value) in table {
         let at = (place(span.clone()), key.get_ref().to_string());
         source_map.keys.insert(at, place(key.span()));
+        let spans = &mut source_map.spans;
+        spans.insert(place(key.span()), place(value.span()));
         record_value_keys(value, place, source_map);
     }
 }

@@ -1,7 +1,7 @@
 //! The configuration without a file that `lockgate run --to` creates.
 
 use crate::config::{
-    diagnostic::Located,
+    diagnostic::{Diagnostics, Located, Severity},
     schema::{
         Config, Drain,
         route::{
@@ -100,6 +100,7 @@ impl Config {
             routes: vec![Located::nowhere(route)],
             sources: [].into(),
             watched: Vec::new(),
+            warnings: Diagnostics::none(Severity::Warning),
             sections: BTreeMap::new(),
         }
     }

@@ -13,7 +13,7 @@ pub(crate) mod pattern;
 use rustix::{fs::OFlags, process::geteuid};
 use std::{
     fs::{self, File, FileType, Metadata},
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind, Read, Write},
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread::sleep,
@@ -245,6 +245,40 @@ fn size(bytes: u64) -> String {
     } else {
         format!("{bytes} bytes")
     }
+}
+
+/// Creates and removes a file in `folder`, or in the nearest existing directory above it, in which the rest of the path
+/// would be created. May block.
+///
+/// # Errors
+/// Fails with the error of the system, also if the path leads to something else than a directory.
+pub(crate) fn check_writable(folder: &Path) -> io::Result<()> {
+    let mut existing = folder;
+    let metadata = loop {
+        let shown = if existing.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            existing
+        };
+        match (fs::metadata(shown), existing.parent()) {
+            (Err(error), Some(parent)) if error.kind() == ErrorKind::NotFound => existing = parent,
+            (found, _) => break found?,
+        }
+    };
+    if !metadata.is_dir() {
+        return Err(ErrorKind::NotADirectory.into());
+    }
+    let file = existing.join(format!(".lockgate-check-{}", std::process::id()));
+    let mut options = File::options();
+    let mut created = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&file)?;
+    let written = created.write_all(b"\n");
+    // A full disk is an error of the write; the file must not stay in either case.
+    fs::remove_file(&file)?;
+    written
 }
 
 /// The mode bits by which users other than the owner can write.

@@ -57,7 +57,10 @@ pub(crate) enum HandshakeError {
     Timeout(Duration),
     #[error("no answer within {0:?}; then the client disconnected")]
     Abandoned(Duration),
-    #[error("the answer to a WebSocket handshake was {0}")]
+    #[error(
+        "the answer to a WebSocket handshake was {0} (is this the right path and port, and does the server accept \
+         WebSockets there?)"
+    )]
     Status(StatusCode),
     #[error("invalid 101 response")]
     Bad101(#[from] Bad101),

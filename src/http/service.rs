@@ -168,7 +168,10 @@ fn select_route<'g>(
         None => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             RefusalReason::NoRoute,
-            format!("no route matches (Host: {})", validated.host),
+            format!(
+                "no route matches (Host: {}): `lockgate explain` with the URL, on the server, shows why",
+                validated.host
+            ),
         )),
     }
 }

@@ -15,6 +15,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 use tokio::task::JoinError;
+use tracing::warn;
 
 /// The source from which a configuration is read again.
 #[derive(Default)]
@@ -182,6 +183,15 @@ impl ActiveConfig {
         self.loaded = SystemTime::now();
         self.error = None;
         &self.restart_keys
+    }
+
+    /// Logs the warnings of the current configuration, if it has any.
+    pub(crate) fn log_warnings(&self) {
+        let warnings = &self.config.warnings;
+        if !warnings.list.is_empty() {
+            let count = warnings.list.len();
+            warn!(count, "the configuration has warnings:\n{warnings}");
+        }
     }
 
     /// Replaces what to watch for the current configuration.

@@ -261,6 +261,7 @@ impl Server {
         if takeover.is_none() {
             self.announce_ready();
         }
+        self.active_config.log_warnings();
 
         let mut watched = self.active_config.watched();
         let mut config_watch = ConfigWatch::start(watched.files.clone(), &self.context.tasks);

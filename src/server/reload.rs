@@ -265,6 +265,7 @@ impl Server {
             .replace(config, contents)
             .to_vec();
         info!(closing, "configuration applied");
+        self.active_config.log_warnings();
         if !restart_keys.is_empty() {
             warn!(keys = %restart_keys.join(", "), "changed keys require a restart");
         }

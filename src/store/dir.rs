@@ -1,7 +1,10 @@
 //! A store in a directory that only Lockgate uses, with mode 0700 and files with mode 0600.
 
 use crate::{
-    fs::{NotPrivate, PrivateFileError, ReadError, check_private, deadline::reading, read_private},
+    fs::{
+        NotPrivate, PrivateFileError, ReadError, check_private, check_writable, deadline::reading,
+        read_private,
+    },
     store::Store,
 };
 use std::{
@@ -38,6 +41,17 @@ impl DirStore {
     /// Returns the store in this directory, which is created by the first write.
     pub(crate) fn at(path: PathBuf) -> Self {
         DirStore { path }
+    }
+
+    /// Creates and removes a file in the directory, or in the nearest existing one above it.
+    ///
+    /// # Errors
+    /// Fails with the error of the system, or if the directory belongs to another user.
+    pub(crate) fn check_writable(&self) -> io::Result<()> {
+        if self.path.exists() {
+            self.check_owner()?;
+        }
+        check_writable(&self.path)
     }
 
     fn create_dirs(&self) -> io::Result<()> {

@@ -19,6 +19,7 @@ pub(crate) mod client_auth;
 pub(crate) mod dev;
 pub(crate) mod error;
 pub(crate) mod issued;
+pub(crate) mod nss;
 pub(crate) mod server_config;
 #[cfg(test)]
 pub(crate) mod testing;

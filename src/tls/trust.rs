@@ -207,7 +207,7 @@ impl TrustStore {
 }
 
 /// Quotes a path as one word of a POSIX shell.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
     if path.chars().all(plain) && !path.is_empty() {
@@ -221,7 +221,7 @@ fn quoted(path: &Path) -> String {
 const MAX_FILE_LEN: u64 = 64 * 1024;
 
 /// The name of the CA's file in a trust store, without its extension, and its nickname in NSS.
-const FILE: &str = "lockgate-dev";
+pub(crate) const FILE: &str = "lockgate-dev";
 
 const MACOS: &[&str] = &[
     "/usr/bin/security",

@@ -4,6 +4,7 @@ mod ca_timeouts;
 mod client;
 mod clock;
 mod disk;
+mod doctor;
 mod faults;
 pub(crate) mod fixture;
 mod harness;

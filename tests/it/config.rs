@@ -712,7 +712,7 @@ const INVALID: &[(&str, &str, &str, &str)] = &[
         "[limits]\nidle = 30\n",
         "2:8",
         "integer `30` is not allowed here",
-        "such as \"30s\"",
+        "idle = \"30s\"",
     ),
     (
         "[limits]\nidle = \"30\"\n",
@@ -979,7 +979,7 @@ const INVALID: &[(&str, &str, &str, &str)] = &[
         "[pools.a]\nbackends = [7]\n",
         "2:13",
         "7",
-        "an address, such as",
+        "backends = [\"ws://127.0.0.1:7\"]",
     ),
     (
         "[pools.a]\nbackends = [\"ws://a\", { address = \"http://A:80\", weight = 2 }]\n",
@@ -1258,7 +1258,7 @@ const INVALID: &[(&str, &str, &str, &str)] = &[
         "[[routes]]\nhosts = [\"a\"]\npath = \"/a*\"\nto = \"ws://a\"\n",
         "3:8",
         "`*`",
-        "/ws/*",
+        "path = \"/a/*\"",
     ),
     (
         "[[routes]]\nhosts = [\"a\"]\npath = \"~ (\"\nto = \"ws://a\"\n",

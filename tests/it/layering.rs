@@ -72,7 +72,7 @@ const FILE_OPENERS: [&str; 10] = [
 ];
 
 /// The files that may contain one of [`FILE_OPENERS`], each with its reason.
-const FILE_OPENERS_ALLOWED: [(&str, &[&str], &str); 10] = [
+const FILE_OPENERS_ALLOWED: [(&str, &[&str], &str); 11] = [
     ("fs/mod.rs", &["File::options"], "the reader of all files"),
     ("fs/pattern.rs", &["read_dir"], "limits the visited entries"),
     (
@@ -106,6 +106,11 @@ const FILE_OPENERS_ALLOWED: [(&str, &[&str], &str); 10] = [
         "reads /proc and /sys/fs/cgroup",
     ),
     ("observe/metrics/mod.rs", &["read_dir"], "reads /proc/self"),
+    (
+        "tls/nss.rs",
+        &["read_dir"],
+        "finds the profiles of this user's browsers",
+    ),
     ("listener/accept.rs", &["File::open"], "opens /dev/null"),
     (
         "net/resolver/mod.rs",

@@ -1,8 +1,11 @@
 //! Finds contradictions between values that are each valid. Pools, routes and warnings have files of their own.
 
+pub(crate) mod path;
 pub(crate) mod pool;
 pub(crate) mod proxy_variable;
 pub(crate) mod route;
+pub(crate) mod shadowed;
+pub(crate) mod unused;
 pub(crate) mod warning;
 
 use crate::config::{
@@ -87,6 +90,13 @@ impl CheckContext<'_> {
         self.in_table(self.config.sections.get(section).copied(), key)
     }
 
+    /// Returns whether a key of a section may be present although it was not read, because it is invalid.
+    fn is_unknown(&self, section: &str, keys: &[&str]) -> bool {
+        let table = self.config.sections.get(section).copied();
+        self.source_map.may_contain(None, &[section])
+            || table.is_some() && self.source_map.may_contain(table, keys)
+    }
+
     /// Returns the location of `key` in the table at `table`, or that of the table if the key is not written there.
     fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
         self.written_in(table, key).or(table)
@@ -135,8 +145,15 @@ fn listeners(context: &mut CheckContext<'_>) {
         .metrics
         .as_ref()
         .map(|metrics| ("server.metrics", metrics.value, metrics.at));
+    // The default in the place of an invalid address.
+    let is_replaced = |key: &str, at: Option<Location>| {
+        let name = key.trim_start_matches("server.");
+        at.is_none() && context.is_unknown("server", &[name])
+    };
+    let all = https.chain(http).chain(admin).chain(metrics);
+    let all: Vec<_> = all.filter(|(key, _, at)| !is_replaced(key, *at)).collect();
     let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
-    for (key, address, at) in https.chain(http).chain(admin).chain(metrics) {
+    for (key, address, at) in all {
         if let Some((other, its)) = taken.iter().find(|(_, other)| overlap(*other, address)) {
             let taken = match *its == address {
                 true => format!("{address} is taken by {other} already"),
@@ -146,14 +163,16 @@ fn listeners(context: &mut CheckContext<'_>) {
         }
         taken.push((key, address));
     }
-    if !server.cleartext.is_empty() && server.trusted_proxies.is_empty() {
+    let trusts_none =
+        server.trusted_proxies.is_empty() && !context.is_unknown("server", &["trusted_proxies"]);
+    if !server.cleartext.is_empty() && trusts_none {
         context.add(
             context.in_section("server", "cleartext"),
             "server.cleartext, but no proxy is trusted, so that no connection would be accepted",
             "name the load balancer's addresses in server.trusted_proxies",
         );
     }
-    if server.proxy_protocol == ProxyProtocol::Require && server.trusted_proxies.is_empty() {
+    if server.proxy_protocol == ProxyProtocol::Require && trusts_none {
         context.add(
             context.in_section("server", "proxy_protocol"),
             "proxy_protocol = \"require\", but no proxy is trusted to send the header",
@@ -223,18 +242,22 @@ fn drain(context: &mut CheckContext<'_>) {
 /// Checks `[acme]`: challenges need listeners, and some CAs need external account binding.
 fn check_acme(acme: &Acme, context: &mut CheckContext<'_>) {
     let server = &context.config.server;
+    let has_no_https = server.https.is_empty() && !context.is_unknown("server", &["https"]);
+    let has_no_http = server.http.is_empty()
+        && server.cleartext.is_empty()
+        && !context.is_unknown("server", &["http", "cleartext"]);
     match acme.challenge {
-        Challenge::TlsAlpn01 if server.https.is_empty() => context.add(
+        Challenge::TlsAlpn01 if has_no_https => context.add(
             context.in_section("acme", "challenge"),
             "challenge = \"tls-alpn-01\", but there is no TLS listener that could answer it",
             "give server.https the address \"[::]:443\"; the CA always connects to port 443",
         ),
-        Challenge::Http01 if server.http.is_empty() && server.cleartext.is_empty() => context.add(
+        Challenge::Http01 if has_no_http => context.add(
             context.in_section("acme", "challenge"),
             "challenge = \"http-01\", but there is no clear-text listener that could answer it",
             "give server.http the address \"[::]:80\"; the CA always connects to port 80",
         ),
-        Challenge::Dns01 if acme.dns.is_none() => context.add(
+        Challenge::Dns01 if acme.dns.is_none() && !context.is_unknown("acme", &["dns"]) => context.add(
             context.in_section("acme", "challenge"),
             "challenge = \"dns-01\", but nothing that could change DNS",
             "name two executables: dns = { present = \"/etc/lockgate/dns-present\", cleanup = \"/etc/lockgate/dns-cleanup\" }",
@@ -255,6 +278,7 @@ fn eab(acme: &Acme, context: &mut CheckContext<'_>) {
     let at = context.in_section("acme", "eab");
     let (kid, hmac) = (&acme.eab.kid, acme.eab.hmac.expose());
     match (kid.is_empty(), hmac.is_empty()) {
+        (true, true) if context.is_unknown("acme", &["eab"]) => {}
         (true, true) if acme.directory.wants_eab() => context.add(
             context.in_section("acme", "directory"),
             format!(

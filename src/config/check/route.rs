@@ -23,7 +23,9 @@ pub(crate) fn names(context: &mut CheckContext<'_>) {
             && name
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        if name.at.is_none() && name.value == UNNAMED && routes.len() > 1 {
+        if name.at.is_none() && context.source_map.may_contain(route.at, &["name"]) {
+            // An invalid name was reported.
+        } else if name.at.is_none() && name.value == UNNAMED && routes.len() > 1 {
             context.add(
                 route.at,
                 "a route without a name, where there are several",
@@ -166,7 +168,7 @@ fn strip_prefix(
 ) {
     let is_plain = prefix
         .chars()
-        .all(|c| !c.is_control() && !"?#*\\".contains(c));
+        .all(|c| !c.is_control() && !"?#*\\{}<>".contains(c));
     let bare = prefix.trim_end_matches('/');
     if !prefix.starts_with('/') || bare.is_empty() || !is_plain {
         return context.add(

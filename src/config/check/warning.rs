@@ -1,9 +1,15 @@
-//! Warns of settings that are valid, but probably do not do what was meant. `lockgate check` prints them; a warning
-//! changes neither the exit code nor what `lockgate run` does.
+//! Warns of settings that are valid, but probably do not do what was meant. `lockgate check` prints them, and a start
+//! and a reload log them; a warning changes neither the exit code nor what `lockgate run` does.
 
 use crate::config::{
     Diagnostic,
-    check::{CheckContext, proxy_variable::ignored_proxy_variable},
+    check::{
+        CheckContext,
+        path::{self, Prefixes},
+        proxy_variable::ignored_proxy_variable,
+        shadowed,
+        unused::unused,
+    },
     diagnostic::Location,
     parse::SourceMap,
     schema::{
@@ -26,14 +32,28 @@ pub(crate) fn warnings(config: &Config, source_map: &SourceMap) -> Vec<Diagnosti
         diagnostics: Vec::new(),
     };
     server(&mut context);
-    acme(&mut context);
+    let prefixes = Prefixes::of(&config.routes);
     for route in &config.routes {
         warn_route(&route.value, route.at, &mut context);
+        path::route(&route.value, route.at, &prefixes, &mut context);
     }
+    shadowed::routes(&mut context);
+    unused(&mut context);
     context.diagnostics
 }
 
-/// Warns of a proxy that the environment names. That of the service may be another one; `run` logs the same warning.
+/// Returns the warnings that depend on the environment of this command. That of the service may be another one.
+pub(crate) fn environment_warnings(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> {
+    let mut context = CheckContext {
+        config,
+        source_map,
+        diagnostics: Vec::new(),
+    };
+    acme(&mut context);
+    context.diagnostics
+}
+
+/// Warns of a proxy that the environment names; `run` logs the same warning.
 fn acme(context: &mut CheckContext<'_>) {
     if let Some(acme) = &context.config.acme
         && let Some(variable) = ignored_proxy_variable(acme, |name| env::var(name).ok())

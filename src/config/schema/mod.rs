@@ -9,7 +9,7 @@ pub(crate) mod session;
 pub(crate) mod tls;
 
 use crate::config::{
-    diagnostic::{Located, Location, Source},
+    diagnostic::{Diagnostics, Located, Location, Source},
     schema::{
         applies::Applies,
         pool::Pool,
@@ -48,6 +48,8 @@ pub struct Config {
     pub sources: Arc<[Source]>,
     /// The files that were read, and the directories in which include patterns are matched.
     pub watched: Vec<WatchedPath>,
+    /// Settings that are valid, but probably do not do what was meant.
+    pub(crate) warnings: Diagnostics,
     /// Where each section begins.
     pub(crate) sections: BTreeMap<&'static str, Location>,
 }

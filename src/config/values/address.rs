@@ -154,7 +154,11 @@ impl FromStr for BackendAddress {
             };
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            let whole = format!("ws://{text}");
+            let whole = match text.trim_start_matches(':').parse::<u16>() {
+                Ok(port) => format!("ws://127.0.0.1:{port}"),
+                Err(_) if text.starts_with('/') => format!("unix:{text}"),
+                Err(_) => format!("ws://{text}"),
+            };
             return Err(match whole.parse::<BackendAddress>() {
                 Ok(_) => BadValue::new(
                     format!("`{text}` is not a backend's address: it does not begin with ws://"),

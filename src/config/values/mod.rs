@@ -4,8 +4,10 @@
 
 pub(crate) mod acme;
 pub(crate) mod address;
+pub(crate) mod correction;
 pub(crate) mod host_field;
 pub(crate) mod network;
+pub(crate) mod path_notation;
 pub(crate) mod pattern;
 pub(crate) mod selector;
 pub(crate) mod units;

@@ -1,7 +1,7 @@
 //! Patterns of hosts, paths and origins.
 
 use crate::{
-    config::values::{BadValue, text_value},
+    config::values::{BadValue, path_notation::ForeignPath, text_value},
     proto::path,
 };
 use percent_encoding::percent_decode_str;
@@ -95,16 +95,23 @@ impl FromStr for HostPattern {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(HostPattern::Exact(address.to_string().into()));
         }
+        let name = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let name = name.split(['/', ':']).next().unwrap_or_default();
+        let name = if name.is_empty() {
+            "chat.example.com"
+        } else {
+            name
+        };
         if text.contains("://") || text.contains('/') {
             return bad(
                 "it has a scheme or a path",
-                "write the name alone, such as \"chat.example.com\"; paths go into `path`",
+                &format!("write the name alone, \"{name}\"; paths go into `path`"),
             );
         }
         if text.contains(':') {
             return bad(
                 "it has a port",
-                "write the name alone: ports are for server.https",
+                &format!("write the name alone, \"{name}\": ports are for server.https"),
             );
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -160,6 +167,15 @@ impl fmt::Display for HostPattern {
 
 // === impl PathPattern ===
 
+impl PathPattern {
+    /// Returns the pattern that was probably meant by a path in the notation of other software.
+    pub(crate) fn foreign(text: &str) -> Option<ForeignPath> {
+        let found = ForeignPath::translate(text)?;
+        let is_pattern = found.fix.parse::<PathPattern>().is_ok();
+        is_pattern.then_some(found)
+    }
+}
+
 impl FromStr for PathPattern {
     type Err = BadValue;
 
@@ -180,10 +196,29 @@ impl FromStr for PathPattern {
                 )
             });
         }
+        let foreign = PathPattern::foreign(text);
+        if let Some(foreign) = foreign.filter(|foreign| !foreign.is_literal) {
+            return Err(match text.starts_with('/') {
+                true => BadValue::new(
+                    format!(
+                        "`{text}` matches no request: `{}` is not a pattern",
+                        foreign.part
+                    ),
+                    foreign.hint(),
+                ),
+                false => BadValue::new(
+                    format!("`{text}` is not a path"),
+                    format!(
+                        "{}: a path begins with \"/\", a regular expression with \"~ \"",
+                        foreign.hint()
+                    ),
+                ),
+            });
+        }
         if !text.starts_with('/') {
             return Err(BadValue::new(
                 format!("`{text}` is not a path"),
-                "a path begins with \"/\", a regular expression with \"~ \"",
+                "a path begins with \"/\", a regular expression with \"~ \": write path = \"/ws/*\"",
             ));
         }
         let (bare, prefix) = match text.strip_suffix("/*") {

@@ -13,7 +13,9 @@ use std::{convert::Infallible, fmt, io, path::PathBuf, process::ExitStatus, time
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcmeError {
     /// The CA cannot be reached, or does not implement ACME.
-    #[error("the CA cannot be reached")]
+    #[error(
+        "the CA cannot be reached (allow connections to its port 443, and check acme.directory and acme.ca_file)"
+    )]
     Unreachable(#[source] TransportError),
     /// The CA answered with a status from 500, or with an error status that no problem document explains.
     #[error("the CA answered with the status {status}{}", detail(.problem))]

@@ -8,6 +8,7 @@
 //!
 //! A host that has a certificate keeps it despite any error here: only a newer certificate replaces it.
 
+pub(crate) mod ca_check;
 pub(crate) mod cert_chain;
 pub(crate) mod client;
 pub(crate) mod dns_hook;
@@ -279,7 +280,7 @@ fn absolute_path(location: &str) -> String {
 
 /// Returns the folder name of an ACME directory. Each has its own, so that certificates of a staging CA are never
 /// served in production.
-fn folder(directory: &str) -> String {
+pub(crate) fn folder(directory: &str) -> String {
     let url = directory
         .trim_start_matches("https://")
         .trim_end_matches('/');

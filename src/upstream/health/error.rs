@@ -12,7 +12,10 @@ pub(crate) enum CheckError {
     Dial(#[from] DialError),
     #[error("no answer within {0:?} (health.timeout)")]
     Timeout(Duration),
-    #[error("the answer to a WebSocket handshake was {0}")]
+    #[error(
+        "the answer to a WebSocket handshake was {0} (health.path must be one where the server accepts WebSockets; \
+         otherwise write check = \"http\" or \"tcp\")"
+    )]
     Refused(StatusCode),
     #[error("invalid answer to a WebSocket handshake")]
     Handshake(#[source] Box<tungstenite::Error>),
