@@ -343,7 +343,7 @@ mod tests {
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             };
             let stated = key.applies == Some(Applies::Restart);
-            if reported.iter().any(is_key) != stated || !reported.iter().all(|it| is_key(it)) {
+            if reported.iter().any(is_key) != stated || !reported.iter().all(is_key) {
                 let (path, applies) = (key.path, key.applies);
                 faults.push(format!("{path}: {applies:?}, but {reported:?} is reported"));
             }

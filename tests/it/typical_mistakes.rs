@@ -113,7 +113,12 @@ async fn command_with_a_typical_mistake_prints_the_next_step() {
             &check,
             "server.metrics",
         ),
-        ("a port in use", config(&in_use, "", ""), &run, "another program listens there"),
+        (
+            "a port in use",
+            config(&in_use, "", ""),
+            &run,
+            "another program listens there",
+        ),
         (
             "an address of another machine",
             config("https = [\"192.0.2.1:8443\"]", "", ""),

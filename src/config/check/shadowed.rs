@@ -84,7 +84,7 @@ fn warn(
     );
     let (why, hint) = if other.path == candidate.path {
         let why = format!("{winner} has the same path and is chosen instead");
-        let hint = match (&other.route.hosts == &candidate.route.hosts, path) {
+        let hint = match (other.route.hosts == candidate.route.hosts, path) {
             (true, _) => "remove one of them, or give it another path, such as path = \"/ws/*\"",
             (false, _) => {
                 "remove the host from one of them, or give it another path, such as path = \"/ws/*\""
@@ -255,7 +255,7 @@ fn leading_literal(expression: &str) -> Option<String> {
     else {
         return Some("/".to_owned());
     };
-    let end = bare.find(|c| is_syntax(c)).unwrap_or(bare.len());
+    let end = bare.find(is_syntax).unwrap_or(bare.len());
     let mut start = bare[..end].to_owned();
     // The character before a quantifier may be absent.
     if bare[end..].starts_with(['?', '*', '{']) {
