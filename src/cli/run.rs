@@ -16,7 +16,6 @@ use crate::{
         active_config::{ConfigSource, NamedContents},
         listeners::StartError,
     },
-    tls::certs::LOCAL_NAMES,
 };
 use anyhow::{Context, bail};
 use std::{
@@ -227,8 +226,8 @@ fn override_keys(overrides: Overrides, config: &mut Config) {
     }
 }
 
-/// Prints the URLs, the names of the certificate if any host is served, and how to trust the development CA. Prints
-/// nothing without a development CA.
+/// Prints the URLs, that other names work if any host is served, and how to trust the development CA. Prints nothing
+/// without a development CA.
 fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path>) {
     let Some(ca) = ca else { return };
     let port = https_port(server);
@@ -251,14 +250,7 @@ fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path
     }
     let mut hosts = routes.iter().flat_map(|route| &route.hosts);
     if hosts.any(|host| *host == config::HostPattern::Any) {
-        let add = match server.has_config_file() {
-            true => "add it to the hosts of a route",
-            false => "add --host NAME",
-        };
-        eprint(format_args!(
-            "  the certificate is for {}; for another name {add}",
-            LOCAL_NAMES.join(", ")
-        ));
+        eprint("  any other name works too: its certificate is signed when a client connects");
     }
     let ca = ca.display();
     eprint(format_args!(

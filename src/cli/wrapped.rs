@@ -1,16 +1,17 @@
 //! Text in lines of limited width.
 
-use std::fmt::Write;
+use rustix::termios::tcgetwinsize;
+use std::{fmt::Write, io};
 
-/// Appends `words` in lines of at most [`WIDTH`] columns. The first line begins with `start`, the others are indented
+/// Appends `words` in lines of at most [`width`] columns. The first line begins with `start`, the others are indented
 /// by its width.
 pub(crate) fn write_wrapped(text: &mut String, start: &str, words: &str) {
-    let indent = start.chars().count();
+    let (indent, max) = (start.chars().count(), width());
     let mut column = indent;
     text.push_str(start);
     for (index, word) in words.split(' ').enumerate() {
         let width = word.chars().count();
-        if index > 0 && column + 1 + width > WIDTH {
+        if index > 0 && column + 1 + width > max {
             let _ = write!(text, "\n{:indent$}", "");
             column = indent;
         } else if index > 0 {
@@ -23,5 +24,11 @@ pub(crate) fn write_wrapped(text: &mut String, start: &str, words: &str) {
     text.push('\n');
 }
 
-/// The width of the text, in columns.
-const WIDTH: usize = 100;
+/// Returns the width of the terminal, if stdout is one, at most [`MAX_WIDTH`]; otherwise that.
+pub(crate) fn width() -> usize {
+    let columns = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { MAX_WIDTH } else { columns.min(MAX_WIDTH) }
+}
+
+/// Longer lines are hard to read.
+const MAX_WIDTH: usize = 100;

@@ -160,9 +160,13 @@ impl Diagnostic {
         let (_, line, _) = line(text, at);
         for range in secrets(line) {
             let value = line[range].trim_end();
-            self.message = self.message.replace(value, "***");
-            let hint = self.hint.take();
-            self.hint = hint.map(|hint| hint.replace(value, "***"));
+            // A hint may show a part of a list without its brackets and quotes.
+            let parts = value.split(['[', ']', '"', '\'', ',', ' ']);
+            for secret in [value].into_iter().chain(parts.filter(|part| part.len() > 2)) {
+                self.message = self.message.replace(secret, "***");
+                let hint = self.hint.take();
+                self.hint = hint.map(|hint| hint.replace(secret, "***"));
+            }
         }
     }
 }

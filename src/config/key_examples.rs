@@ -30,6 +30,11 @@ fn configs(key: &KeyReference) -> ExampleConfigs {
     let (mut before, mut after) = (base.clone(), base);
     if !key.default.is_empty() {
         set(&mut before, &key.path, None);
+        for (path, useless) in DEPENDENTS {
+            if *path == key.path {
+                set(&mut before, useless, None);
+            }
+        }
     }
     set(&mut after, &key.path, Some(toml(&key.example)));
     for (path, required, value) in COMPANIONS {
@@ -85,6 +90,9 @@ fn toml(value: &str) -> Value {
 }
 
 const ANNOTATED_FILE: &str = include_str!("../../config/lockgate.toml");
+
+/// Keys that are refused if another one has its default.
+const DEPENDENTS: &[(&str, &str)] = &[("pools.NAME.balance", "pools.chat.hash")];
 
 /// Keys whose example needs another key: the path, the other path and its value.
 const COMPANIONS: &[(&str, &str, &str)] = &[

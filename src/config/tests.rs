@@ -130,7 +130,6 @@ fn dangling_references_are_reported_with_all_other_errors() {
             "[limits]\nidle = 3\n[[routes]]\nhosts = [\"a\"]\nurl = \"ws://a\"\n[[routes]]\nname = \"b\"\nhosts = []\nclient_cert = \"require\"\n",
             &[
                 (2, "3"),
-                (3, "without a name"),
                 (5, "unknown key `url`"),
                 (6, "the route `b` has no target"),
                 (8, "no hosts"),

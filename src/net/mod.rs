@@ -22,6 +22,7 @@ pub(crate) mod early_response;
 pub(crate) mod happy_eyeballs;
 pub(crate) mod linger;
 pub(crate) mod listen;
+pub(crate) mod local_addrs;
 pub(crate) mod memory;
 pub(crate) mod pem;
 pub(crate) mod random;

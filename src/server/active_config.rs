@@ -121,11 +121,6 @@ impl ActiveConfig {
         }
     }
 
-    /// Returns whether there is a file to read again.
-    pub(crate) fn has_file(&self) -> bool {
-        self.source.load.is_some()
-    }
-
     /// Returns what to watch.
     pub(crate) fn watched(&self) -> Watched {
         let files = match self.source.load {

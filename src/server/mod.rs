@@ -196,11 +196,6 @@ impl Server {
         self.listeners.status()
     }
 
-    /// Returns whether the configuration comes from a file.
-    pub fn has_config_file(&self) -> bool {
-        self.active_config.has_file()
-    }
-
     /// Serves until [`Signal::Stop`], and reloads the configuration on [`Signal::Reload`] and when a watched file
     /// changes. On shutdown closes every session with 1001 and returns when all have ended, at the end of
     /// `drain.window`, or on a second [`Signal::Stop`]. After a takeover by another process the close code is

@@ -5,6 +5,8 @@
 //!
 //! Its two files, the certificate and the key, are created together or not at all, and never overwritten.
 
+pub(crate) mod on_demand;
+
 use crate::{
     fs::{
         NotPrivate, OPEN_TO_OTHERS, PrivateFileError, ReadError, WRITABLE_BY_OTHERS, check_private,
@@ -26,14 +28,17 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// A local certificate authority, for development only.
-#[derive(Debug)]
+/// A local certificate authority, for development only; clones share its key.
+#[derive(Debug, Clone)]
 pub struct DevCa {
     certificate: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
+    /// The key of [`DevCa::issue_with_shared_key`].
+    shared_key: Arc<OnceLock<KeyPair>>,
 }
 
 /// An error of the development CA.
@@ -121,10 +126,11 @@ impl DevCa {
         let (key, params) = (KeyPair::generate(), authority());
         Ok(DevCa {
             certificate: folder.join(CERTIFICATE),
-            issuer: Issuer::new(
+            issuer: Arc::new(Issuer::new(
                 params.map_err(DevCaError::Issue)?,
                 key.map_err(DevCaError::Issue)?,
-            ),
+            )),
+            shared_key: Arc::default(),
         })
     }
 
@@ -147,9 +153,25 @@ impl DevCa {
     /// # Errors
     /// Fails if a name is not allowed in a certificate.
     pub fn issue(&self, names: &[String]) -> Result<CertifiedKey, DevCaError> {
-        let key = KeyPair::generate().map_err(DevCaError::Issue)?;
+        self.issue_for(&KeyPair::generate().map_err(DevCaError::Issue)?, names)
+    }
+
+    /// Issues a certificate as [`DevCa::issue`] does, with a key that all certificates issued in this way share: within a
+    /// handshake it costs only the signature.
+    pub(crate) fn issue_with_shared_key(
+        &self,
+        names: &[String],
+    ) -> Result<CertifiedKey, DevCaError> {
+        if let Some(key) = self.shared_key.get() {
+            return self.issue_for(key, names);
+        }
+        let generated = KeyPair::generate().map_err(DevCaError::Issue)?;
+        self.issue_for(self.shared_key.get_or_init(|| generated), names)
+    }
+
+    fn issue_for(&self, key: &KeyPair, names: &[String]) -> Result<CertifiedKey, DevCaError> {
         let certificate = leaf(names)
-            .and_then(|leaf| leaf.signed_by(&key, &self.issuer))
+            .and_then(|leaf| leaf.signed_by(key, &self.issuer))
             .map_err(DevCaError::Issue)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         CertifiedKey::from_der(vec![certificate.into()], key, &provider()).map_err(DevCaError::Use)
@@ -218,7 +240,8 @@ fn read(folder: &Path) -> Result<DevCa, DevCaError> {
         .map_err(|error| unusable(&certificate, format!("cannot be used ({error})")))?;
     Ok(DevCa {
         certificate,
-        issuer,
+        issuer: Arc::new(issuer),
+        shared_key: Arc::default(),
     })
 }
 

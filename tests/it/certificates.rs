@@ -20,6 +20,29 @@ use tokio::{net::TcpStream, time::interval};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 #[tokio::test]
+async fn development_ca_signs_the_names_that_a_route_admits() {
+    let backend = Backend::echo().await;
+    for (host, signed, other) in [
+        ("*", ["any.test", "a.deep.name.test"], None),
+        ("*.a.test", ["x.a.test", "x.y.a.test"], Some("b.test")),
+    ] {
+        let config = format!(
+            "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n\
+             [[routes]]\nhosts = [\"{host}\"]\nto = \"ws://{backend}\"\n"
+        );
+        let lockgate = Lockgate::with_file(&config).start().await;
+        for name in signed {
+            let verified = within("a TLS handshake", lockgate.try_tls(name)).await;
+            assert!(verified.is_ok(), "{host} {name}: {verified:?}");
+        }
+        if let Some(name) = other {
+            let refused = within("a TLS handshake", lockgate.try_tls(name)).await;
+            assert!(refused.is_err(), "{host} {name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn certificate_written_in_place_is_reloaded() {
     let mut fixture = Fixture::new(|dir, pair| {
         pair.write(dir, "cert.pem", "key.pem");

@@ -51,7 +51,10 @@ const FENCES: [(&str, &[&str]); 18] = [
     ("lookup_host", &["net/web_client.rs"]),
     ("flate2", &["proto/deflate", "splice/tap"]),
     ("listenfd", &["lifecycle/inherited.rs"]),
-    ("nix", &["net/dial.rs", "net/coarse_clock.rs"]),
+    (
+        "nix",
+        &["net/dial.rs", "net/coarse_clock.rs", "net/local_addrs.rs"],
+    ),
     ("sd_notify", &["lifecycle/systemd.rs"]),
     ("tokio::spawn", &["lifecycle/"]),
     ("arc_swap", &["gateway/", "tls/certs", "upstream/pool.rs"]),

@@ -401,7 +401,7 @@ mod tests {
         });
         let rows = [serde_json::from_value(row).unwrap()];
         let expected = "\
-id                client     route  backend          age    in                        out                   rtt     with            host       path
+id                client     route  backend          age    in                        out                   rtt     with           host       path
 00000000000000ff  192.0.2.1  chat   ws://10.0.0.1:1  1m 1s  3m 2.0KiB (0.1m/s 33B/s)  1m 10B (0.0m/s 0B/s)  12ms/-  chat\\u{1b}[2J  chat.test  /room/\\u{1b}[2J
 1 session";
         assert_eq!(render_table(1, &rows), expected);

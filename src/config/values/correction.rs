@@ -348,7 +348,6 @@ mod tests {
             ("HostPattern", "{x}.a.test", "*.a.test"),
             ("HostPattern", "", "*"),
             ("OriginPattern", "https://a.test/b", "https://a.test"),
-            ("OriginPattern", "'self'", "same-host"),
             ("AdminAddress", "9180", "127.0.0.1:9180"),
             ("AdminAddress", "localhost:9180", "127.0.0.1:9180"),
             ("AdminAddress", "/run/a.sock", "unix:/run/a.sock"),

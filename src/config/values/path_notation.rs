@@ -127,7 +127,8 @@ fn expression(text: &str) -> Option<ForeignPath> {
             ..ForeignPath::new(part, format!("{prefix}/*"))
         });
     }
-    let is_certain = text.contains(['^', '\\', '|', '['])
+    let is_certain = text.starts_with('^')
+        || text.contains(['\\', '|', '['])
         || [".*", "(?", ")*", ")?"]
             .iter()
             .any(|part| text.contains(part));

@@ -1,7 +1,8 @@
 //! Selects the certificate for a server name.
 //!
 //! The order is: the exact name; a wildcard for its first label; `tls.default`; an alert. For each of the first two,
-//! files and the development CA precede certificates issued by ACME. Without a server name: `tls.default`, the
+//! files and the development CA precede certificates issued by ACME. Then the development CA signs the name if a route
+//! admits it. Without a server name: `tls.default`, the
 //! development CA's certificate for localhost, an alert. If several files name the same host, `set` chooses between
 //! keys of different kinds by what the client supports; of the same kind, the first one in the configuration wins,
 //! with a warning.
@@ -17,6 +18,7 @@ use crate::{
     config::{Diagnostic, HostPattern, Located, Location, Tls, Watch},
     fs::deadline,
     lifecycle::command::CertificateStatus,
+    net::local_addrs::local_addrs,
     observe::{logging::ErrorChain, metrics::Metrics},
     tls::{
         cert_files,
@@ -25,7 +27,7 @@ use crate::{
             set::CertSet,
             table::{CertSource, CertTable, LoadedCert, address, join_diagnostics},
         },
-        dev::DevCa,
+        dev::{DevCa, on_demand::OnDemandCerts},
         issued::IssuedCerts,
         x509::normalize_sni,
     },
@@ -53,6 +55,8 @@ pub struct Certificates {
     /// Lower-case names that are not in the table and receive their certificate by ACME.
     acme_names: BTreeSet<Box<str>>,
     issued: Arc<IssuedCerts>,
+    /// The certificates of the development CA for names that only the client knows.
+    on_demand: Option<OnDemandCerts>,
     /// Serialises reloads: files are read between loading one table and storing the next.
     reload_lock: Mutex<()>,
 }
@@ -135,6 +139,9 @@ impl Certificates {
             default: tls.default.as_ref().map(|name| normalize_sni(name)),
             acme_names,
             issued: issuers.issued.clone(),
+            on_demand: issuers
+                .dev
+                .and_then(|ca| OnDemandCerts::new(ca, hosts.iter().map(|host| &host.value))),
             reload_lock: Mutex::default(),
         }
     }
@@ -211,6 +218,13 @@ impl Certificates {
     /// Returns whether clients that send this server name are presented a certificate of the development CA.
     pub(crate) fn is_from_dev_ca(&self, sni: Option<&str>) -> bool {
         let table = self.table.load();
+        let is_on_demand = |name: &str| {
+            let certs = self.on_demand.as_ref();
+            table.find(name).is_none() && certs.is_some_and(|certs| certs.admits(name))
+        };
+        if sni.is_some_and(is_on_demand) {
+            return true;
+        }
         let presented = match sni {
             Some(name) => table.find(name).or(table.default_cert.as_ref()),
             None => table.without_sni(),
@@ -241,6 +255,12 @@ impl Certificates {
         let is_served = !label.is_empty() && self.acme_names.contains(wildcard.as_str());
         is_served.then(|| self.issued.certificate(&wildcard))?
     }
+
+    /// Returns a certificate of the development CA for a name that has no other and will not get one by ACME.
+    fn signed_on_demand(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let certs = self.on_demand.as_ref()?;
+        (!self.acme_names.contains(name)).then(|| certs.certificate(name))?
+    }
 }
 
 impl ResolvesServerCert for Certificates {
@@ -253,6 +273,7 @@ impl ResolvesServerCert for Certificates {
                 let certificate = table.choose(&name, offered);
                 certificate
                     .or_else(|| self.issued_cert(&name))
+                    .or_else(|| self.signed_on_demand(&name))
                     .or_else(|| table.default_cert.as_ref()?.choose_or_first(offered))
             }
             None => table.without_sni()?.choose_or_first(offered),
@@ -320,7 +341,15 @@ fn issue_dev_certs(
     let mut local: Vec<String> = LOCAL_NAMES.map(String::from).into();
     for host in hosts {
         let name = match &host.value {
-            HostPattern::Any => continue,
+            HostPattern::Any => {
+                let addresses = local_addrs().into_iter().map(|ip| ip.to_string());
+                for address in addresses {
+                    if !local.contains(&address) {
+                        local.push(address);
+                    }
+                }
+                continue;
+            }
             HostPattern::Under(parent) => format!("*.{parent}"),
             HostPattern::Exact(name) => match address(name) {
                 Some(address) => {
