@@ -61,8 +61,8 @@ pub(crate) fn within<T>(what: &str, event: impl Future<Output = T>) -> impl Futu
     within_from(Location::caller(), what, event)
 }
 
-/// Awaits one step of a longer event that `caller` awaits. Each step has the whole deadline, so that a large transfer may
-/// take longer than one deadline.
+/// Awaits one step of a longer event that `caller` awaits. Each step has the whole deadline, so that a large transfer
+/// may take longer than one deadline.
 async fn within_from<T>(
     caller: &'static Location<'static>,
     what: &str,
