@@ -202,9 +202,10 @@ async fn listing(
     let mut row = |session: SessionRef| {
         list.total += 1;
         if after.is_none_or(|after| session.id() > after) {
-            match list.sessions.len() < limit {
-                true => list.sessions.push(SessionRow::of(&session)),
-                false => is_full = true,
+            if list.sessions.len() < limit {
+                list.sessions.push(SessionRow::of(&session))
+            } else {
+                is_full = true
             }
         }
     };

@@ -132,9 +132,10 @@ fn certificates(config: &Config) -> String {
     if tls.dev_ca {
         sources.push("development CA".to_owned());
     }
-    match sources.is_empty() {
-        true => "none".to_owned(),
-        false => sources.join(", "),
+    if sources.is_empty() {
+        "none".to_owned()
+    } else {
+        sources.join(", ")
     }
 }
 

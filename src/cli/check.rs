@@ -43,9 +43,10 @@ pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
             }
         }
         Err(diagnostics) => {
-            match arguments.json {
-                true => print(diagnostics.json()),
-                false => eprintln!("{diagnostics}"),
+            if arguments.json {
+                print(diagnostics.json())
+            } else {
+                eprintln!("{diagnostics}")
             }
             return Ok(ExitCode::from(EX_USAGE));
         }

@@ -106,9 +106,6 @@ fn without_empty_variables(command: Command) -> Command {
         value.is_some_and(|value| value.is_empty())
     };
     command
-        .mut_args(|arg| match is_empty(&arg) {
-            true => arg.env(None),
-            false => arg,
-        })
+        .mut_args(|arg| if is_empty(&arg) { arg.env(None) } else { arg })
         .mut_subcommands(without_empty_variables)
 }

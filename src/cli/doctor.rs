@@ -53,9 +53,10 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
         let (path, data) = (file.to_owned(), arguments.data.data.clone());
         let checked = read_files(move || {
             let config = Config::load(&path)?;
-            let dev = match config.tls.dev_ca {
-                true => cert::peek(data.as_deref()).ok(),
-                false => None,
+            let dev = if config.tls.dev_ca {
+                cert::peek(data.as_deref()).ok()
+            } else {
+                None
             };
             Gateway::build(&config, None, &cert::issuers(dev.as_ref()))?;
             let mut findings = certificates(&config);
@@ -94,9 +95,10 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let failed = findings
         .iter()
         .any(|finding| finding.state == FindingStatus::Fail);
-    Ok(match failed {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
@@ -126,15 +128,16 @@ fn clock() -> Finding {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let shown = humantime::format_rfc3339_seconds(UNIX_EPOCH + now);
-    match now < RELEASE_DATE {
-        true => Finding::new(
+    if now < RELEASE_DATE {
+        Finding::new(
             FindingStatus::Fail,
             "clock",
             format!(
                 "{shown} is before the release of this program, so certificates are not valid yet: set the clock, or start NTP"
             ),
-        ),
-        false => Finding::new(FindingStatus::Ok, "clock", shown.to_string()),
+        )
+    } else {
+        Finding::new(FindingStatus::Ok, "clock", shown.to_string())
     }
 }
 
@@ -316,22 +319,23 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
     let shown: BTreeSet<String> = addresses.iter().map(ToString::to_string).collect();
     let shown = shown.into_iter().collect::<Vec<_>>().join(", ");
     // An address that can be bound belongs to this machine.
-    match addresses
+    if addresses
         .iter()
         .any(|address| TcpListener::bind((*address, 0)).is_ok())
     {
-        true => Finding::new(
+        Finding::new(
             FindingStatus::Ok,
             what,
             format!("resolves to {shown}, this machine"),
-        ),
-        false => Finding::new(
+        )
+    } else {
+        Finding::new(
             FindingStatus::Warn,
             what,
             format!(
                 "resolves to {shown}, which is not this machine; correct only behind a load balancer or NAT"
             ),
-        ),
+        )
     }
 }
 

@@ -28,10 +28,10 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let (config, data) = (configuration(arguments), arguments.data.data.clone());
     let built = read_files(move || {
         let config = config()?;
-        let dev = match config.tls.dev_ca {
-            // Without the CA the hosts would have no certificate, which is an error unrelated to the request.
-            true => cert::peek(data.as_deref()).ok(),
-            false => None,
+        let dev = if config.tls.dev_ca {
+            cert::peek(data.as_deref()).ok()
+        } else {
+            None
         };
         Gateway::build(&config, None, &cert::issuers(dev.as_ref()))
     })?;
@@ -43,9 +43,10 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let explanation = explain_request(&gateway, &request, arguments.from);
-    match arguments.json {
-        true => print(as_json(&explanation)),
-        false => print(as_text(&explanation)),
+    if arguments.json {
+        print(as_json(&explanation))
+    } else {
+        print(as_text(&explanation))
     }
     Ok(match explanation.outcome {
         Ok(_) => ExitCode::SUCCESS,

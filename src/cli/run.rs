@@ -167,9 +167,10 @@ async fn address_in_use(error: StartError, admin: &AdminAddress, token: &Secret)
 fn runtime() -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let has_setting = env::var_os("TOKIO_WORKER_THREADS").is_some();
-    let mut runtime = match cores == 1 && !has_setting {
-        true => runtime::Builder::new_current_thread(),
-        false => runtime::Builder::new_multi_thread(),
+    let mut runtime = if cores == 1 && !has_setting {
+        runtime::Builder::new_current_thread()
+    } else {
+        runtime::Builder::new_multi_thread()
     };
     runtime.enable_all().build()
 }

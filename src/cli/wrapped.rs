@@ -27,7 +27,11 @@ pub(crate) fn write_wrapped(text: &mut String, start: &str, words: &str) {
 /// Returns the width of the terminal, if stdout is one, at most [`MAX_WIDTH`]; otherwise that.
 pub(crate) fn width() -> usize {
     let columns = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
-    if columns == 0 { MAX_WIDTH } else { columns.min(MAX_WIDTH) }
+    if columns == 0 {
+        MAX_WIDTH
+    } else {
+        columns.min(MAX_WIDTH)
+    }
 }
 
 /// Longer lines are hard to read.

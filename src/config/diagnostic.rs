@@ -162,7 +162,10 @@ impl Diagnostic {
             let value = line[range].trim_end();
             // A hint may show a part of a list without its brackets and quotes.
             let parts = value.split(['[', ']', '"', '\'', ',', ' ']);
-            for secret in [value].into_iter().chain(parts.filter(|part| part.len() > 2)) {
+            for secret in [value]
+                .into_iter()
+                .chain(parts.filter(|part| part.len() > 2))
+            {
                 self.message = self.message.replace(secret, "***");
                 let hint = self.hint.take();
                 self.hint = hint.map(|hint| hint.replace(secret, "***"));

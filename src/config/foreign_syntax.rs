@@ -9,10 +9,10 @@ pub(crate) fn correct_line(text: &str, span: &Range<usize>) -> Option<String> {
     let start = text.get(..span.start)?.rfind('\n').map_or(0, |end| end + 1);
     let rest = text.get(start..)?;
     let line = rest.lines().next()?.trim();
-    let line = match line.is_empty() {
-        // The parser reports an unfinished line at its end.
-        true => text.get(..start)?.lines().next_back()?.trim(),
-        false => line,
+    let line = if line.is_empty() {
+        text.get(..start)?.lines().next_back()?.trim()
+    } else {
+        line
     };
     if line.len() > MAX_LINE_LEN {
         return None;
@@ -117,9 +117,10 @@ fn of_toml(line: &str) -> Option<String> {
         && !line.contains('=')
     {
         let name = header.trim_matches(['[', ']', ' ']);
-        return match line.starts_with("[[") {
-            true => Some(format!("[[{name}]]")),
-            false => Some(format!("[{name}]")),
+        return if line.starts_with("[[") {
+            Some(format!("[[{name}]]"))
+        } else {
+            Some(format!("[{name}]"))
         };
     }
     let (key, value) = line.split_once('=')?;

@@ -231,9 +231,10 @@ fn toml(value: &Value) -> String {
             let pairs: Vec<String> = written
                 .map(|(key, value)| format!("{key} = {}", toml(value)))
                 .collect();
-            match pairs.is_empty() {
-                true => "{}".to_owned(),
-                false => format!("{{ {} }}", pairs.join(", ")),
+            if pairs.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{ {} }}", pairs.join(", "))
             }
         }
         value => value.to_string(),

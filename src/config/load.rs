@@ -330,14 +330,13 @@ impl<'a> Loader<'a> {
             !is_consequence(new) && !self.diagnostics.iter().any(|old| old.at == new.at)
         });
         self.diagnostics.extend(contradictions);
-        match self.diagnostics.is_empty() {
-            true => {
-                let list = warnings(&config, &self.source_map);
-                let warnings = Diagnostics::new(config.sources.clone(), list);
-                config.warnings = warnings.with_severity(Severity::Warning);
-                Ok((config, self.source_map))
-            }
-            false => Err(Diagnostics::new(self.sources.into(), self.diagnostics)),
+        if self.diagnostics.is_empty() {
+            let list = warnings(&config, &self.source_map);
+            let warnings = Diagnostics::new(config.sources.clone(), list);
+            config.warnings = warnings.with_severity(Severity::Warning);
+            Ok((config, self.source_map))
+        } else {
+            Err(Diagnostics::new(self.sources.into(), self.diagnostics))
         }
     }
 

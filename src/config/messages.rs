@@ -238,9 +238,10 @@ impl<'a> ShapeChecker<'a> {
             }
         });
         let values = values.collect::<Vec<_>>().join(", ");
-        match values.len() <= MAX_LINE_LEN && !values.contains('…') {
-            true => format!("{key} = [{values}]"),
-            false => format!("{key} = [{literal}]"),
+        if values.len() <= MAX_LINE_LEN && !values.contains('…') {
+            format!("{key} = [{values}]")
+        } else {
+            format!("{key} = [{literal}]")
         }
     }
 
@@ -341,9 +342,10 @@ impl<'a> ShapeChecker<'a> {
                 let keys = schema.get("properties").and_then(Value::as_object);
                 let keys = keys.into_iter().flat_map(|keys| keys.keys());
                 let keys: Vec<_> = keys.map(|key| format!("`{key}`")).collect();
-                match keys.is_empty() {
-                    true => format!("write a table, such as {key} = {{ name = \"value\" }}"),
-                    false => format!("write a table with some of {}", keys.join(", ")),
+                if keys.is_empty() {
+                    format!("write a table, such as {key} = {{ name = \"value\" }}")
+                } else {
+                    format!("write a table with some of {}", keys.join(", "))
                 }
             }
         }
@@ -394,9 +396,10 @@ impl<'a> ShapeChecker<'a> {
     /// several lines is left out.
     fn written(&self, span: Range<usize>) -> String {
         let written = self.text.get(span).unwrap_or_default();
-        match written.contains(['\n', '\r']) {
-            true => "…".to_owned(),
-            false => written.to_owned(),
+        if written.contains(['\n', '\r']) {
+            "…".to_owned()
+        } else {
+            written.to_owned()
         }
     }
 }
@@ -415,9 +418,10 @@ fn shape(schema: &Value) -> ValueShape<'_> {
 
 /// Returns the hint with the line that was probably meant before it.
 pub(crate) fn with_line(hint: &str, line: &str) -> String {
-    match hint.contains(line) {
-        true => hint.to_owned(),
-        false => format!("write {line}; {hint}"),
+    if hint.contains(line) {
+        hint.to_owned()
+    } else {
+        format!("write {line}; {hint}")
     }
 }
 

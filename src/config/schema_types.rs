@@ -23,9 +23,12 @@ pub(crate) fn text_for(
         true if kind == METRICS => Some("127.0.0.1:9181".to_owned()),
         _ => None,
     };
-    let from_number = || match correction::is_valid(kind, written) && kind != METRICS {
-        true => Some(written.to_owned()),
-        false => correction::correct(of_metrics(kind), written),
+    let from_number = || {
+        if correction::is_valid(kind, written) && kind != METRICS {
+            Some(written.to_owned())
+        } else {
+            correction::correct(of_metrics(kind), written)
+        }
     };
     let found = match is_on {
         Some(is_on) => from_bool(is_on),

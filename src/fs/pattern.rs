@@ -108,14 +108,13 @@ impl Walk<'_> {
         match step {
             Step::Name(name) => {
                 let next = join(at, name.as_ref());
-                match rest.is_empty() {
-                    true => {
-                        self.record(at, name);
-                        if fs::symlink_metadata(&next).is_ok() {
-                            self.found.paths.push(next);
-                        }
+                if rest.is_empty() {
+                    self.record(at, name);
+                    if fs::symlink_metadata(&next).is_ok() {
+                        self.found.paths.push(next);
                     }
-                    false => self.visit(&next, rest)?,
+                } else {
+                    self.visit(&next, rest)?
                 }
             }
             Step::Wildcard(text, pattern) => {

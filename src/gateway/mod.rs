@@ -201,8 +201,8 @@ impl Gateway {
         }
     }
 
-    /// Starts the slow start of new backends, and applies the limits of its pools to queued requests, and those of its routes to live sessions, which use them
-    /// from the next frame on.
+    /// Starts the slow start of new backends, and applies the limits of its pools to queued requests, and those of its
+    /// routes to live sessions, which use them from the next frame on.
     pub fn commit(&self) {
         let now = Instant::now();
         self.pools.iter().for_each(|it| it.start_new_backends(now));

@@ -168,9 +168,10 @@ mod tests {
             }
             let [before, after] =
                 [&configs.before, &configs.after].map(|it| limits(&it.session, &it.drain));
-            let expected = match before == after {
-                true => Applies::NewSessions,
-                false => Applies::AtOnce,
+            let expected = if before == after {
+                Applies::NewSessions
+            } else {
+                Applies::AtOnce
             };
             assert_eq!(key.applies, Some(expected), "{}", key.path);
             count += 1;

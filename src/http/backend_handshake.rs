@@ -4,10 +4,10 @@
 
 use crate::{
     http::{
+        admitted::AdmittedRequest,
         context::Context,
         pooled::{MAX_BUF_LEN, MAX_HEADERS},
         refusal::{NoResponse, Refusal, RefusalReason},
-        request::AdmittedRequest,
         retry::FailureKind,
         rewrite,
     },
@@ -95,7 +95,7 @@ struct HeaderCaseWriter<S> {
 enum HeadProgress {
     /// Nothing.
     Pending,
-    /// The first bytes of the rewritten head, as many as the number.
+    /// A part of the rewritten head: its first bytes, whose number follows.
     Partial(Vec<u8>, usize),
     /// All of it.
     Written,

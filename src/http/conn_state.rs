@@ -1,5 +1,5 @@
-//! The state of a client's connection, shared by its stream, the task that drives hyper, and the service that answers its
-//! requests: what it waits for, the requests being answered, and the sessions of HTTP/2.
+//! The state of a client's connection, shared by its stream, the task that drives hyper, and the service that answers
+//! its requests: what it waits for, the requests being answered, and the sessions of HTTP/2.
 
 use crate::{http::conn_end::ConnEnd, lifecycle::tasks::Tasks, registry::SessionRegistry};
 use std::{

@@ -4,8 +4,9 @@
 use crate::{
     gateway::{Gateway, route::Route},
     http::{
+        admitted::AdmittedRequest,
         peer::Peer,
-        request::{AdmittedRequest, RequestContext},
+        request::RequestContext,
         rewrite::Outbound,
         service,
         validate::{self, ValidatedRequest},

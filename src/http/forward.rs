@@ -2,12 +2,13 @@
 
 use crate::{
     http::{
+        admitted::AdmittedRequest,
         body::{self, Body, BodyStatus, ReplayableBody},
         client::{ConnectionUse, HttpClient, RequestSender, SendError},
         context::Context,
         progress::ProgressLimits,
         refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
-        request::{AdmittedRequest, RequestContext},
+        request::RequestContext,
         request_body::RequestBody,
         retry::{Attempt, AttemptOutcome, AttemptTime, Attempts, FailureKind},
         rewrite,

@@ -4,6 +4,7 @@
 //! access checks (`guard`), backend addresses (`upstream`), and everything after the 101 (`splice`). Open `service.rs`
 //! first: it is the journey of a request.
 
+pub(crate) mod admitted;
 pub(crate) mod backend_handshake;
 pub(crate) mod body;
 pub(crate) mod bound;

@@ -9,11 +9,8 @@ use crate::{
         context::Context,
         peer::Peer,
         refusal::{Refusal, RefusalReason},
-        rewrite::Outbound,
-        validate::ValidatedRequest,
     },
     observe::access::record::RequestRecord,
-    upstream::balance_key::BalanceKey,
 };
 use ::http::{Response, Version, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
@@ -40,14 +37,6 @@ pub(crate) struct RequestContext<'g> {
     pub(crate) upgrade: Option<OnUpgrade>,
     /// Writes the access record.
     pub(crate) record: AccessRecord,
-}
-
-/// A request that its route admits, and what a backend receives.
-pub(crate) struct AdmittedRequest<'g, 'p> {
-    pub(crate) parts: &'p Parts,
-    pub(crate) validated: ValidatedRequest<'p>,
-    pub(crate) route: &'g Route,
-    pub(crate) outbound: Outbound,
 }
 
 /// The fields of a request's access record, which is written exactly once, on every path. Dropped early, it records
@@ -99,18 +88,6 @@ impl<'g> RequestContext<'g> {
     /// Returns the end of the handshake with a backend of `route`. `waited` does not count: no backend caused it.
     pub(crate) fn handshake_deadline(&self, route: &Route) -> Instant {
         self.started + self.waited + route.handshake_timeout
-    }
-}
-
-// === impl AdmittedRequest ===
-
-impl AdmittedRequest<'_, '_> {
-    /// Returns the key by which the pool selects a backend for `client`.
-    pub(crate) fn balance_key(&self, client: IpAddr) -> BalanceKey {
-        let (path, query) = (self.validated.path.as_str(), self.parts.uri.query());
-        self.route
-            .pool
-            .key(&self.parts.headers, path, query, client)
     }
 }
 

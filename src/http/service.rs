@@ -8,6 +8,7 @@ use crate::{
     gateway::route::Route,
     guard::Denial,
     http::{
+        admitted::AdmittedRequest,
         body::Body,
         challenge::http01_response,
         client_table::{ClientLimit, ClientLimits, ClientPermit, ClientUse},
@@ -16,7 +17,7 @@ use crate::{
         forward::forward,
         peer::Peer,
         refusal::{Refusal, RefusalReason},
-        request::{AdmittedRequest, RequestContext},
+        request::RequestContext,
         request_body::RequestBody,
         rewrite::{self, Outbound},
         validate::{self, ValidatedRequest},

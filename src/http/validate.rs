@@ -140,9 +140,10 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
     .map_err(refuse_path)?;
     validate_framing(&request.headers).map_err(|refusal| close(refusal, request.version))?;
     reject_underscore_twins(&request.headers).map_err(|refusal| close(refusal, request.version))?;
-    let offer = match extended_connect {
-        true => Offer::read_connect(&request.headers, fresh_key()).map(Some),
-        false => Offer::read(request),
+    let offer = if extended_connect {
+        Offer::read_connect(&request.headers, fresh_key()).map(Some)
+    } else {
+        Offer::read(request)
     };
     let offer = offer.map_err(refuse_handshake)?;
     if offer.is_some() && has_body(&request.headers) {
@@ -296,12 +297,13 @@ fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusa
 
 /// Refuses framing that two parsers could read differently, although hyper has parsed it (RFC 9112 §6.3, §11.2).
 fn validate_framing(headers: &HeaderMap) -> Result<(), Refusal> {
-    match has_single_transfer_coding(headers) {
-        true => Ok(()),
-        false => Err(Refusal::bad(
+    if has_single_transfer_coding(headers) {
+        Ok(())
+    } else {
+        Err(Refusal::bad(
             RefusalReason::TransferEncoding,
             "Transfer-Encoding must be exactly `chunked`",
-        )),
+        ))
     }
 }
 

@@ -5,11 +5,12 @@
 
 use crate::{
     http::{
+        admitted::AdmittedRequest,
         backend_handshake::{AbandonGuard, HandshakeError, HandshakeOutcome, backend_handshake},
         body::{self, Body},
         context::Context,
         refusal::{Refusal, RefusalReason, warn_backend_failure, warn_exhaustion},
-        request::{AdmittedRequest, RequestContext, version_str},
+        request::{RequestContext, version_str},
         retry::{Attempt, AttemptOutcome, AttemptTime, Attempts, FailureKind},
         rewrite,
         session::PendingSession,

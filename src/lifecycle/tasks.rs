@@ -38,9 +38,9 @@ impl Tasks {
         });
     }
 
-    /// Spawns a background loop, which is dropped when `stop` is cancelled. After a panic, which is an error of Lockgate,
-    /// the loop starts again: without it a backend would never be checked, or a certificate never be renewed, until the
-    /// process ends. `name` is in the log.
+    /// Spawns a background loop, which is dropped when `stop` is cancelled. After a panic, which is an error of
+    /// Lockgate, the loop starts again: without it a backend would never be checked, or a certificate never be renewed,
+    /// until the process ends. `name` is in the log.
     pub(crate) fn spawn_loop<F: Future<Output = ()> + Send>(
         &self,
         name: &'static str,

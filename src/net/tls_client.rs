@@ -117,9 +117,10 @@ impl TlsClient {
             let inner = source.get_ref().and_then(|inner| inner.downcast_ref());
             DialError::Tls {
                 name: self.name.to_str().into_owned(),
-                source: match inner.is_some_and(is_ca_as_leaf) {
-                    true => io::Error::new(source.kind(), CA_AS_LEAF),
-                    false => source,
+                source: if inner.is_some_and(is_ca_as_leaf) {
+                    io::Error::new(source.kind(), CA_AS_LEAF)
+                } else {
+                    source
                 },
             }
         })
@@ -162,9 +163,10 @@ fn config_builder(roots: Arc<RootCertStore>) -> ConfigBuilder<ClientConfig, Want
 fn roots(file: &Path) -> Result<RootCertStore, BadTlsClient> {
     let roots = pem::read_roots(file);
     let roots = roots.map_err(|source| BadTlsClient::read("tls.ca", file, source))?;
-    match roots.is_empty() {
-        true => Err(BadTlsClient::none("tls.ca", file)),
-        false => Ok(roots),
+    if roots.is_empty() {
+        Err(BadTlsClient::none("tls.ca", file))
+    } else {
+        Ok(roots)
     }
 }
 

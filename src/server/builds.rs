@@ -58,9 +58,10 @@ impl Builds {
         let Some(running) = &mut self.running else {
             return future::pending().await;
         };
-        let result = match running.is_late {
-            true => running.work.late().await,
-            false => match running.work.finished().await {
+        let result = if running.is_late {
+            running.work.late().await
+        } else {
+            match running.work.finished().await {
                 Ok(result) => result,
                 Err(exceeded) => {
                     running.is_late = true;
@@ -68,7 +69,7 @@ impl Builds {
                     let requests = running.requests.split_replies();
                     return BuildEvent::TimedOut(exceeded, requests);
                 }
-            },
+            }
         };
         let outcome = result
             .unwrap_or_else(|error| BuildOutcome::Rejected(ConfigError::Aborted(error).into()));

@@ -156,8 +156,8 @@ impl DevCa {
         self.issue_for(&KeyPair::generate().map_err(DevCaError::Issue)?, names)
     }
 
-    /// Issues a certificate as [`DevCa::issue`] does, with a key that all certificates issued in this way share: within a
-    /// handshake it costs only the signature.
+    /// Issues a certificate as [`DevCa::issue`] does, with a key that all certificates issued in this way share: within
+    /// a handshake it costs only the signature.
     pub(crate) fn issue_with_shared_key(
         &self,
         names: &[String],

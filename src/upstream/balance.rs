@@ -113,12 +113,12 @@ impl<'a> Eligible<'a> {
     /// Returns the member that the request is bound to, if it is eligible.
     fn bound(self, bound: Affinity) -> Option<&'a Arc<Member>> {
         let is_it = |member: &&Arc<Member>| member.id_hash == bound.id_hash;
-        match bound.only {
-            true => self
-                .members
+        if bound.only {
+            self.members
                 .iter()
-                .find(|member| is_it(member) && !self.was_tried(member) && !self.is_silent(member)),
-            false => self.iter().find(is_it),
+                .find(|member| is_it(member) && !self.was_tried(member) && !self.is_silent(member))
+        } else {
+            self.iter().find(is_it)
         }
     }
 
@@ -246,12 +246,13 @@ fn highest<'a>(
     equal_weights: bool,
 ) -> Option<&'a Arc<Member>> {
     let scored = members.map(|member| (mix(key.number() ^ member.id_hash), member));
-    let highest = match equal_weights {
-        true => scored.max_by_key(|(number, _)| *number),
-        false => scored
+    let highest = if equal_weights {
+        scored.max_by_key(|(number, _)| *number)
+    } else {
+        scored
             .map(|(number, member)| (number, member, weighted_score(number, member.weight)))
             .max_by(|(_, _, one), (_, _, other)| one.total_cmp(other))
-            .map(|(number, member, _)| (number, member)),
+            .map(|(number, member, _)| (number, member))
     };
     highest.map(|(_, member)| member)
 }

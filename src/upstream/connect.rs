@@ -114,8 +114,8 @@ impl BackendDialer {
         self.connect_with(resolver, permits, Some(permit)).await
     }
 
-    /// Connects up to the point where HTTP begins, for a connection that is kept between two requests. The caller has
-    /// the permit.
+    /// Connects up to the point where HTTP begins. The connection is kept between two requests, and the caller has the
+    /// permit.
     pub(crate) async fn connect_reusable(
         &self,
         resolver: &Resolver,

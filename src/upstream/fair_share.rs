@@ -33,9 +33,10 @@ impl LoadShare {
     /// Returns its excess above the share; 0 for a small excess, so that no session is closed for a minor imbalance.
     pub fn surplus(&self) -> u64 {
         let tolerated = self.share + self.share.div_ceil(TOLERANCE_DIVISOR);
-        match self.leases > tolerated {
-            true => self.leases - self.share,
-            false => 0,
+        if self.leases > tolerated {
+            self.leases - self.share
+        } else {
+            0
         }
     }
 }

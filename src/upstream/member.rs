@@ -271,9 +271,10 @@ pub(crate) fn eligible_tier<'a>(
         return HealthTier::SILENT;
     }
     let mut answering = serving.filter(|member| !member.backend.health().tier().is_silent());
-    match answering.any(can_serve) {
-        true => HealthTier::UNHEALTHY,
-        false => HealthTier::UNHEALTHY_AND_SILENT,
+    if answering.any(can_serve) {
+        HealthTier::UNHEALTHY
+    } else {
+        HealthTier::UNHEALTHY_AND_SILENT
     }
 }
 

@@ -44,8 +44,8 @@ pub struct Pool {
     wait: Duration,
     retry: config::Retry,
     slow_start: Duration,
-    /// Whether new backends begin with slow start. Not in a pool without a predecessor: if all backends are new, no other
-    /// can take the load in the meantime.
+    /// Whether new backends begin with slow start. Not in a pool without a predecessor: if all backends are new, no
+    /// other can take the load in the meantime.
     starts_slowly: bool,
     rebalance: config::Rebalance,
 }
@@ -263,7 +263,7 @@ impl Pool {
     }
 
     /// Starts the slow start of each backend that has not been in an active configuration. Must precede the
-    /// [`Pool::commit`] of every pool, after which a backend is not new any more.
+    /// [`Pool::commit`] of every pool, after which no backend is new.
     pub fn start_new_backends(&self, now: Instant) {
         if !self.starts_slowly {
             return;

@@ -113,13 +113,14 @@ async fn connection_is_not_reused_if_the_response_precedes_the_whole_body() {
     for chunked in [false, true] {
         let backend = Backend::listen().await;
         let lockgate = Lockgate::to(backend.address).start().await;
-        let (framing, first, rest) = match chunked {
-            true => (
+        let (framing, first, rest) = if chunked {
+            (
                 "Transfer-Encoding: chunked",
                 "2\r\nbo\r\n",
                 "2\r\ndy\r\n0\r\n\r\n",
-            ),
-            false => ("Content-Length: 4", "bo", "dy"),
+            )
+        } else {
+            ("Content-Length: 4", "bo", "dy")
         };
         let head = format!("POST / HTTP/1.1\r\nHost: a.test\r\n{framing}\r\n\r\n{first}");
         let mut client = lockgate.request(head).await;

@@ -28,9 +28,10 @@ async fn backend_that_does_not_read_stops_the_client() {
 async fn check_sender_stops(mut sender: Wire, mut reader: Wire) {
     // One frame of 48 MiB, so that the stream stays valid wherever the sender stops.
     let payload = vec![0x55; 48 << 20];
-    let frame = match sender.is_client() {
-        true => Frame::binary(&payload).masked(),
-        false => Frame::binary(&payload),
+    let frame = if sender.is_client() {
+        Frame::binary(&payload).masked()
+    } else {
+        Frame::binary(&payload)
     };
     let bytes = frame.encode();
     let sent = sender.fill(&bytes, Duration::from_millis(500)).await;

@@ -239,9 +239,12 @@ fn server(line: &str) -> String {
 
 /// A route with `first` from line 6 on, and others of the same host, unless they name another.
 fn routes(first: &str, second: &str, third: &str) -> String {
-    let hosts = |lines: &str| match lines.contains("hosts") {
-        true => "",
-        false => "hosts = [\"a.test\"]\n",
+    let hosts = |lines: &str| {
+        if lines.contains("hosts") {
+            ""
+        } else {
+            "hosts = [\"a.test\"]\n"
+        }
     };
     let mut text = "[tls]\ndev_ca = true\n".to_owned();
     for (name, lines) in [("first", first), ("second", second), ("third", third)] {

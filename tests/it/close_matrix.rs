@@ -120,9 +120,10 @@ async fn client_fin_sends_1001_to_the_backend_and_relays_its_rest() {
     for with_close_notify in [true, false] {
         let (lockgate, mut client, mut server) = session().await;
         client.send_frame(Frame::text("before")).await;
-        match with_close_notify {
-            true => client.finish().await,
-            false => client.fin_without_close_notify(),
+        if with_close_notify {
+            client.finish().await
+        } else {
+            client.fin_without_close_notify()
         }
         assert_eq!(server.frame().await, Frame::text("before").masked());
         let close = server.frame().await;

@@ -212,9 +212,10 @@ async fn changed_dns_answers_add_and_drain_backends() {
     }
     drop(waiting);
     for (n, wire) in draining.iter_mut().enumerate() {
-        match closed.contains(&n) {
-            true => wire.send_frame(Frame::close(1012, "")).await,
-            false => wire.echoes().await,
+        if closed.contains(&n) {
+            wire.send_frame(Frame::close(1012, "")).await
+        } else {
+            wire.echoes().await
         }
     }
     for wire in &mut keeping {

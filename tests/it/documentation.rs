@@ -344,9 +344,10 @@ fn complete(fragment: &str) -> String {
     let mut config = fragment.to_owned();
     let has = |text: &str| fragment.lines().any(|line| line.starts_with(text));
     if !has("[acme]") && !fragment.contains("certificates") && !fragment.contains("dev_ca") {
-        config = match has("[tls]") {
-            true => config.replace("[tls]\n", "[tls]\ndev_ca = true\n"),
-            false => format!("{config}\n[tls]\ndev_ca = true\n"),
+        config = if has("[tls]") {
+            config.replace("[tls]\n", "[tls]\ndev_ca = true\n")
+        } else {
+            format!("{config}\n[tls]\ndev_ca = true\n")
         };
     }
     if !has("[[routes]]") {

@@ -182,9 +182,10 @@ async fn readme_commands_work_in_the_directory_of_the_example() {
         }
         count += 1;
         let readme = fs::read_to_string(folder.join("README.md")).expect("it has one");
-        let server = match folder.join("server.js").exists() {
-            true => "`node server.js`",
-            false => "`python3 server.py`",
+        let server = if folder.join("server.js").exists() {
+            "`node server.js`"
+        } else {
+            "`python3 server.py`"
         };
         for part in ["`lockgate run`", server] {
             assert!(readme.contains(part), "{}: {part}", folder.display());

@@ -15,9 +15,10 @@ async fn help_of_every_key_shows_its_facts() {
     for key in keys {
         let output = Lockgate::run(Path::new("."), &["help", &key.path]).await;
         let text = String::from_utf8_lossy(&output.stdout);
-        let facts: &[&str] = match key.is_table {
-            true => &["lockgate help "],
-            false => &["\n  takes ", "\n  example ", "\n  a change "],
+        let facts: &[&str] = if key.is_table {
+            &["lockgate help "]
+        } else {
+            &["\n  takes ", "\n  example ", "\n  a change "]
         };
         let shown = text.contains(&format!("{}\n", key.path)) || key.is_table;
         let has_facts = facts.iter().all(|fact| text.contains(fact));

@@ -171,9 +171,10 @@ async fn close_with_a_reason_that_is_not_utf8_is_a_1007() {
             let (lockgate, backend) = start("close_timeout = \"300ms\"").await;
             let (mut client, mut server, _) = lockgate.session(&backend).await;
             let close = Frame::new(8, &[&1000_u16.to_be_bytes()[..], reason].concat());
-            let (offender, other, lost) = match from_client {
-                true => (&mut client, &mut server, 1001),
-                false => (&mut server, &mut client, 1011),
+            let (offender, other, lost) = if from_client {
+                (&mut client, &mut server, 1001)
+            } else {
+                (&mut server, &mut client, 1011)
             };
             offender.send_frame(close).await;
             assert_eq!(other.frame().await.closes_with(), (lost, ""));
@@ -200,9 +201,10 @@ async fn invalid_answer_to_a_close_returns_the_code_of_that_close() {
         for code in [1000, 4001] {
             let (lockgate, backend) = start("").await;
             let (mut client, mut server, _) = lockgate.session(&backend).await;
-            let (offender, other) = match from_client {
-                true => (&mut client, &mut server),
-                false => (&mut server, &mut client),
+            let (offender, other) = if from_client {
+                (&mut client, &mut server)
+            } else {
+                (&mut server, &mut client)
             };
             other.send_frame(Frame::close(code, "")).await;
             assert_eq!(offender.frame().await.closes_with().0, code);

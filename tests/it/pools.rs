@@ -176,9 +176,10 @@ async fn proxy_header_has_the_client_address() {
             let client_address = tls.get_ref().0.local_addr().expect("connected");
             let mut client = Wire::tls(tls);
             client
-                .send(match websocket {
-                    true => handshake("/", ""),
-                    false => "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".into(),
+                .send(if websocket {
+                    handshake("/", "")
+                } else {
+                    "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".into()
                 })
                 .await;
             let (stream, _) = within("a connection", backend.accept())
@@ -189,15 +190,12 @@ async fn proxy_header_has_the_client_address() {
             assert_eq!(server.exactly(header.len()).await, header, "{version}");
             let request = server.head().await;
             assert_eq!(request.get("host"), Some("a.test"));
-            match websocket {
-                true => {
-                    server.send(switching_protocols(&request, "")).await;
-                    assert_eq!(client.head().await.status(), 101);
-                }
-                false => {
-                    server.send("HTTP/1.1 204 No Content\r\n\r\n").await;
-                    assert_eq!(client.head().await.status(), 204);
-                }
+            if websocket {
+                server.send(switching_protocols(&request, "")).await;
+                assert_eq!(client.head().await.status(), 101);
+            } else {
+                server.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+                assert_eq!(client.head().await.status(), 204);
             }
         }
     }

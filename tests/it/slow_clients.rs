@@ -169,9 +169,10 @@ async fn attack(kinds: &[Kind], each: usize) {
     );
     // The kernel accepts some further bytes although the client does not read, because window probes are answered
     // seconds apart. Each time the deadline restarts.
-    let max = match kinds.contains(&Kind::SlowReader) {
-        true => due.as_secs_f64() + 8.0,
-        false => 8.0,
+    let max = if kinds.contains(&Kind::SlowReader) {
+        due.as_secs_f64() + 8.0
+    } else {
+        8.0
     };
     assert!(last <= max, "{name}: closed {last:+.2} s from its deadline");
     // All processes share two cores: the limit only rules out an outage.

@@ -165,6 +165,8 @@ async fn service_unit_uses_existing_flags_and_variables() {
     let folder = TempDir::new().expect("a temporary folder");
     let help = Lockgate::run(folder.path(), &["run", "--help"]).await;
     let help = String::from_utf8(help.stdout).expect("UTF-8");
+    // Lines are wrapped.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut words = value("ExecStart").split(' ').skip(1);
     assert_eq!(words.next(), Some("run"));
     for flag in words.filter(|word| word.starts_with("--")) {

@@ -22,7 +22,12 @@ async fn command_with_a_typical_mistake_prints_the_next_step() {
             &["run", "--config", "none.toml"],
             "is the path right",
         ),
-        ("no argument", String::new(), &["run"], "--config"),
+        (
+            "an empty file",
+            String::new(),
+            &["run"],
+            "add [[routes]] with `hosts`",
+        ),
         (
             "a key typo",
             config("htps = []", "", ""),

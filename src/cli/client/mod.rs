@@ -145,9 +145,10 @@ fn show(
             describe(&address_or_default(admin))
         )
     })?;
-    match json {
-        true => print(text.trim_end()),
-        false => print(render(&page).trim_end()),
+    if json {
+        print(text.trim_end())
+    } else {
+        print(render(&page).trim_end())
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -442,14 +442,11 @@ fn header(token: &str) -> anyhow::Result<HeaderValue> {
 
 /// Returns the advice after a 401: the token is wrong, or, without one (`has_token`), required.
 fn hint(has_token: bool) -> &'static str {
-    match has_token {
-        true => {
-            "the token is wrong: compare LOCKGATE_ADMIN_TOKEN, or the file given with --config, with server.admin_token"
-        }
-        false => {
-            "a token is required: set LOCKGATE_ADMIN_TOKEN to server.admin_token, or give the configuration file with --config (it \
-             must be valid, and the environment variables that it uses must be set)"
-        }
+    if has_token {
+        "the token is wrong: compare LOCKGATE_ADMIN_TOKEN, or the file given with --config, with server.admin_token"
+    } else {
+        "a token is required: set LOCKGATE_ADMIN_TOKEN to server.admin_token, or give the configuration file with --config (it \
+         must be valid, and the environment variables that it uses must be set)"
     }
 }
 

@@ -248,9 +248,12 @@ fn size(bytes: f64) -> String {
 /// Escapes client-supplied text, so that it cannot control the terminal.
 fn visible(text: &str) -> String {
     text.chars()
-        .flat_map(|c| match c.is_ascii_graphic() || c == ' ' {
-            true => vec![c],
-            false => c.escape_default().collect(),
+        .flat_map(|c| {
+            if c.is_ascii_graphic() || c == ' ' {
+                vec![c]
+            } else {
+                c.escape_default().collect()
+            }
         })
         .collect()
 }

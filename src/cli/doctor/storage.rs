@@ -53,9 +53,10 @@ pub(crate) fn written_files(config: &Config, data: Option<&Path>) -> Vec<Finding
                 let what = format!("development CA {}", ca.certificate_path().display());
                 let folder = ca.certificate_path().parent().unwrap_or(Path::new(""));
                 let remedy = "set LOCKGATE_DATA, or --data, to a directory of this user";
-                match folder.exists() {
-                    true => Finding::new(FindingStatus::Ok, what, "can be read"),
-                    false => finding(what, fs::check_writable(folder), remedy),
+                if folder.exists() {
+                    Finding::new(FindingStatus::Ok, what, "can be read")
+                } else {
+                    finding(what, fs::check_writable(folder), remedy)
                 }
             }
             Err(error) => Finding::new(FindingStatus::Fail, "development CA", format!("{error:#}")),

@@ -79,9 +79,10 @@ pub(crate) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
     let mut config = ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = match arguments.h2 {
-        true => vec![b"h2".to_vec()],
-        false => vec![b"http/1.1".to_vec()],
+    config.alpn_protocols = if arguments.h2 {
+        vec![b"h2".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
     };
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -54,13 +54,15 @@ pub(crate) fn probe(arguments: &ProbeArgs) -> anyhow::Result<ExitCode> {
     };
     let failed = result.is_err();
     report.failed = result.err().map(|error| ErrorChain(&*error).to_string());
-    match arguments.json {
-        true => print(serde_json::to_string_pretty(&report)?),
-        false => print(report),
+    if arguments.json {
+        print(serde_json::to_string_pretty(&report)?)
+    } else {
+        print(report)
     }
-    Ok(match failed {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
@@ -102,18 +104,17 @@ async fn run(
     report.address = tcp.peer_addr().ok();
     report.tcp_ms = Some(millis(started));
 
-    let stream: Stream = match target.tls {
-        false => Box::new(tcp),
-        true => {
-            progress.step("TLS: performing the handshake");
-            let connector = connect::connector(arguments)?;
-            let started = Instant::now();
-            let connect = connect::connect(&connector, &host, tcp);
-            let (stream, mut tls) = within("TLS", limit, connect).await??;
-            tls.ms = millis(started);
-            report.tls = Some(tls);
-            Box::new(stream)
-        }
+    let stream: Stream = if !target.tls {
+        Box::new(tcp)
+    } else {
+        progress.step("TLS: performing the handshake");
+        let connector = connect::connector(arguments)?;
+        let started = Instant::now();
+        let connect = connect::connect(&connector, &host, tcp);
+        let (stream, mut tls) = within("TLS", limit, connect).await??;
+        tls.ms = millis(started);
+        report.tls = Some(tls);
+        Box::new(stream)
     };
 
     progress.step("handshake: waiting for the answer");

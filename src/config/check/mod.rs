@@ -155,9 +155,10 @@ fn listeners(context: &mut CheckContext<'_>) {
     let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
     for (key, address, at) in all {
         if let Some((other, its)) = taken.iter().find(|(_, other)| overlap(*other, address)) {
-            let taken = match *its == address {
-                true => format!("{address} is taken by {other} already"),
-                false => format!("{address} is taken by {other}, {its}, already"),
+            let taken = if *its == address {
+                format!("{address} is taken by {other} already")
+            } else {
+                format!("{address} is taken by {other}, {its}, already")
             };
             context.add(at, taken, "give each listener an address of its own");
         }

@@ -234,9 +234,10 @@ fn target(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
         {
             let mut known: Vec<&str> = pools.iter().map(String::as_str).collect();
             known.sort_unstable();
-            let hint = match known.is_empty() {
-                true => format!("add [pools.{}] with its backends", pool.value),
-                false => suggest(pool, &known, "pools"),
+            let hint = if known.is_empty() {
+                format!("add [pools.{}] with its backends", pool.value)
+            } else {
+                suggest(pool, &known, "pools")
             };
             context.add(pool.at, format!("there is no pool `{}`", pool.value), hint);
         }

@@ -62,9 +62,10 @@ pub(crate) fn routes(context: &mut CheckContext<'_>) {
             }
             continue;
         };
-        let for_host = match lost.len() == candidate.route.hosts.len() {
-            true => String::new(),
-            false => format!(" for the host `{host}`"),
+        let for_host = if lost.len() == candidate.route.hosts.len() {
+            String::new()
+        } else {
+            format!(" for the host `{host}`")
         };
         warn(candidate, other, &for_host, context);
     }
@@ -241,9 +242,10 @@ fn literal_start(expression: &str) -> Option<String> {
     };
     let literal = literal(bare)?;
     // Every path has a slash.
-    match is_anchored || literal.is_empty() || literal == "/" {
-        true => Some(literal),
-        false => None,
+    if is_anchored || literal.is_empty() || literal == "/" {
+        Some(literal)
+    } else {
+        None
     }
 }
 

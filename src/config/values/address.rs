@@ -143,14 +143,15 @@ impl FromStr for BackendAddress {
             )
         };
         if let Some(path) = text.strip_prefix("unix:") {
-            return match path.starts_with('/') && path.len() <= MAX_UNIX_PATH_LEN {
-                true => Ok(BackendAddress::Unix(path.into())),
-                false => Err(BadValue::new(
+            return if path.starts_with('/') && path.len() <= MAX_UNIX_PATH_LEN {
+                Ok(BackendAddress::Unix(path.into()))
+            } else {
+                Err(BadValue::new(
                     format!("`{text}` does not name a socket"),
                     format!(
                         "write its whole path, of at most {MAX_UNIX_PATH_LEN} bytes: \"unix:/run/chat.sock\""
                     ),
-                )),
+                ))
             };
         }
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -177,12 +178,13 @@ impl FromStr for BackendAddress {
                 ));
             }
         };
-        let authority: http::uri::Authority =
-            rest.parse()
-                .map_err(|_| match rest.contains(['/', '?', '#']) {
-                    true => bad("it has a path, a query or a fragment; paths are for routes"),
-                    false => bad("the host or the port is invalid"),
-                })?;
+        let authority: http::uri::Authority = rest.parse().map_err(|_| {
+            if rest.contains(['/', '?', '#']) {
+                bad("it has a path, a query or a fragment; paths are for routes")
+            } else {
+                bad("the host or the port is invalid")
+            }
+        })?;
         if authority.as_str().contains('@') {
             return Err(bad("it has a user name"));
         }
@@ -203,10 +205,10 @@ impl FromStr for BackendAddress {
                 .filter(|port| *port > 0)
                 .ok_or_else(|| bad("the port is not 1 to 65535"))?,
         };
-        let is_host = match host == name {
-            // A host name that is invalid in a request cannot be resolved either.
-            true => matches!(host.parse(), Ok(HostPattern::Exact(_))),
-            false => name.parse::<Ipv6Addr>().is_ok(),
+        let is_host = if host == name {
+            matches!(host.parse(), Ok(HostPattern::Exact(_)))
+        } else {
+            name.parse::<Ipv6Addr>().is_ok()
         };
         if !is_host {
             return Err(bad("the host is wrong"));
@@ -229,9 +231,10 @@ impl fmt::Display for BackendAddress {
             Scheme::Plain => "ws://",
             Scheme::Tls => "wss://",
         })?;
-        match host.contains(':') {
-            true => write!(f, "[{host}]:{port}"),
-            false => write!(f, "{host}:{port}"),
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
         }
     }
 }
@@ -246,12 +249,13 @@ impl FromStr for AdminAddress {
             return Ok(AdminAddress::Off);
         }
         if let Some(path) = text.strip_prefix("unix:") {
-            return match path.starts_with('/') {
-                true => Ok(AdminAddress::Unix(path.into())),
-                false => Err(BadValue::new(
+            return if path.starts_with('/') {
+                Ok(AdminAddress::Unix(path.into()))
+            } else {
+                Err(BadValue::new(
                     format!("`{text}` does not name a whole path"),
                     "write it as \"unix:/run/lockgate/admin.sock\"",
-                )),
+                ))
             };
         }
         let address: SocketAddr = text.parse().map_err(|_| {
@@ -394,12 +398,13 @@ fn addresses(text: &str, rest: &str) -> Result<DnsName, BadValue> {
     }
     let port = port.parse().ok().filter(|port| *port > 0);
     let port = port.ok_or_else(|| bad("the port is not 1 to 65535"))?;
-    match is_name(name) {
-        true => Ok(DnsName::Addresses {
+    if is_name(name) {
+        Ok(DnsName::Addresses {
             name: name.to_ascii_lowercase().into(),
             port,
-        }),
-        false => Err(bad("the name is wrong")),
+        })
+    } else {
+        Err(bad("the name is wrong"))
     }
 }
 
@@ -413,11 +418,12 @@ fn services(text: &str, name: &str) -> Result<DnsName, BadValue> {
     if name.contains(':') {
         return Err(bad("DNS returns the ports, so it has none"));
     }
-    match is_name(name) {
-        true => Ok(DnsName::Services {
+    if is_name(name) {
+        Ok(DnsName::Services {
             name: name.to_ascii_lowercase().into(),
-        }),
-        false => Err(bad("the name is wrong")),
+        })
+    } else {
+        Err(bad("the name is wrong"))
     }
 }
 

@@ -147,9 +147,10 @@ impl FromStr for HostPattern {
                 "write it as \"chat.example.com\"",
             );
         }
-        Ok(match under {
-            true => HostPattern::Under(labels.into()),
-            false => HostPattern::Exact(labels.into()),
+        Ok(if under {
+            HostPattern::Under(labels.into())
+        } else {
+            HostPattern::Exact(labels.into())
         })
     }
 }
@@ -198,21 +199,22 @@ impl FromStr for PathPattern {
         }
         let foreign = PathPattern::foreign(text);
         if let Some(foreign) = foreign.filter(|foreign| !foreign.is_literal) {
-            return Err(match text.starts_with('/') {
-                true => BadValue::new(
+            return Err(if text.starts_with('/') {
+                BadValue::new(
                     format!(
                         "`{text}` matches no request: `{}` is not a pattern",
                         foreign.part
                     ),
                     foreign.hint(),
-                ),
-                false => BadValue::new(
+                )
+            } else {
+                BadValue::new(
                     format!("`{text}` is not a path"),
                     format!(
                         "{}: a path begins with \"/\", a regular expression with \"~ \"",
                         foreign.hint()
                     ),
-                ),
+                )
             });
         }
         if !text.starts_with('/') {
@@ -250,9 +252,10 @@ impl FromStr for PathPattern {
                 "write the path that is meant: requests are compared without them",
             ));
         }
-        Ok(match prefix {
-            true => PathPattern::Prefix(bare.into()),
-            false => PathPattern::Exact(bare.into()),
+        Ok(if prefix {
+            PathPattern::Prefix(bare.into())
+        } else {
+            PathPattern::Exact(bare.into())
         })
     }
 }

@@ -163,9 +163,10 @@ impl Watch {
         let started = Instant::now();
         loop {
             let is_open = self.filter().is_being_written();
-            let (latest, quiet) = match is_open {
-                true => (started + MAX_OPEN_TIME, MAX_OPEN_TIME),
-                false => (started + MAX_DEBOUNCE, DEBOUNCE),
+            let (latest, quiet) = if is_open {
+                (started + MAX_OPEN_TIME, MAX_OPEN_TIME)
+            } else {
+                (started + MAX_DEBOUNCE, DEBOUNCE)
             };
             let until = latest.min(Instant::now() + quiet);
             if timeout_at(until, self.events.recv()).await.is_err() {
@@ -283,10 +284,10 @@ impl WatchedDirs {
             return false;
         };
         for (folder, identity) in std::mem::take(&mut self.watched) {
-            match dirs.get(&folder) == Some(&identity) {
-                true => drop(self.watched.insert(folder, identity)),
-                // The kernel removes the watch of a deleted directory itself.
-                false => drop(watcher.unwatch(&folder)),
+            if dirs.get(&folder) == Some(&identity) {
+                drop(self.watched.insert(folder, identity))
+            } else {
+                drop(watcher.unwatch(&folder))
             }
         }
         let mut has_new = false;

@@ -84,9 +84,10 @@ impl DnsClient {
 
     async fn query(&self, name: Name, kind: RecordType) -> Result<Answer, QueryError> {
         let servers = &self.conf.servers;
-        let start = match self.conf.options.rotate {
-            true => self.next.fetch_add(1, Ordering::Relaxed) % servers.len(),
-            false => 0,
+        let start = if self.conf.options.rotate {
+            self.next.fetch_add(1, Ordering::Relaxed) % servers.len()
+        } else {
+            0
         };
         let mut exchange = Exchange {
             conf: &self.conf,
@@ -129,9 +130,10 @@ impl Exchange<'_> {
             let query = self.question.encode(self.edns0);
             let query = query.ok_or_else(|| Failure::Io(io::ErrorKind::InvalidInput.into()))?;
             let response = timeout(limit, async {
-                match self.over_tcp {
-                    true => over_tcp(server, &query, &self.question).await,
-                    false => over_udp(server, &query, &self.question).await,
+                if self.over_tcp {
+                    over_tcp(server, &query, &self.question).await
+                } else {
+                    over_udp(server, &query, &self.question).await
                 }
             });
             let response = match response.await {

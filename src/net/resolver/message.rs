@@ -76,9 +76,10 @@ impl DnsQuestion {
     pub(crate) fn decode(&self, bytes: &[u8]) -> Response {
         let is_own = bytes.get(..2) == Some(&self.id.to_be_bytes());
         let Ok(message) = Message::from_vec(bytes) else {
-            return match is_own && bytes.len() >= HEADER_LEN {
-                true => Response::Failed(ResponseCode::FormErr),
-                false => Response::Foreign,
+            return if is_own && bytes.len() >= HEADER_LEN {
+                Response::Failed(ResponseCode::FormErr)
+            } else {
+                Response::Foreign
             };
         };
         let header = &message.metadata;

@@ -117,7 +117,7 @@ impl AcmeClient {
 
     /// Tries to take the lock. Returns true if this process orders certificates.
     pub(crate) async fn try_become_leader(self: &Arc<Self>) -> bool {
-        // Without the store, for the process that holds the lock already.
+        // The process that holds the lock already does not use the store.
         if self.holds_lock() {
             return true;
         }

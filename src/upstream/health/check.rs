@@ -200,9 +200,10 @@ pub(crate) async fn run_check(
             let status = get(stream, host, &path, deadline)
                 .await
                 .map_err(timed_out)??;
-            match status.is_success() || status.is_redirection() {
-                true => Ok(()),
-                false => Err(CheckError::Status(path.into(), status)),
+            if status.is_success() || status.is_redirection() {
+                Ok(())
+            } else {
+                Err(CheckError::Status(path.into(), status))
             }
         }
     }

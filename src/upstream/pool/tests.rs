@@ -433,10 +433,7 @@ proptest! {
         let pool = pool(balance, &weights);
         let mut held: Vec<Lease> = vec![];
         for (comes, which) in moves {
-            match comes || held.is_empty() {
-                true => held.push(lease_of(&pool, which.index(7))),
-                false => drop(held.swap_remove(which.index(held.len()))),
-            }
+            if comes || held.is_empty() { held.push(lease_of(&pool, which.index(7))) } else { drop(held.swap_remove(which.index(held.len()))) }
             prop_assert_eq!(leases(&pool).iter().sum::<u64>(), held.len() as u64);
         }
         drop(held);

@@ -117,12 +117,11 @@ async fn waiter_that_cannot_use_a_backend_is_skipped() {
     let held = [acquire_now(&pool).await, acquire_now(&pool).await];
     let mut restricted = queued(&pool, 1, &both[..1]).await;
     let mut other = queued(&pool, 2, &[]).await;
-    let [free, _kept] = match Arc::ptr_eq(held[0].backend(), &both[0]) {
-        true => held,
-        false => {
-            let [one, other] = held;
-            [other, one]
-        }
+    let [free, _kept] = if Arc::ptr_eq(held[0].backend(), &both[0]) {
+        held
+    } else {
+        let [one, other] = held;
+        [other, one]
     };
     drop(free);
     assert!(!is_admitted(&mut restricted).await);

@@ -160,9 +160,10 @@ async fn lost_account_key_is_replaced() {
         let file = fixture
             .store_of(&fixture.pebble.directory())
             .join("account.pem");
-        match garbage {
-            true => fs::write(&file, "garbage").expect("ours"),
-            false => fs::remove_file(&file).expect("kept"),
+        if garbage {
+            fs::write(&file, "garbage").expect("ours")
+        } else {
+            fs::remove_file(&file).expect("kept")
         }
         let lockgate = fixture.start(&["a.test", "b.test"], "").await;
         fixture.leaf("a.test").await.expect("served throughout");

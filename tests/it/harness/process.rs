@@ -723,9 +723,10 @@ async fn command_json(folder: &Path, arguments: &[&str]) -> Record {
     let admin = format!("unix:{}", folder.join("admin.sock").display());
     // The configuration file has the admin token.
     let config = std::fs::read_to_string(folder.join("config.toml"));
-    let token: &[&str] = match config.is_ok_and(|config| config.contains("admin_token")) {
-        true => &["--config", "config.toml"],
-        false => &[],
+    let token: &[&str] = if config.is_ok_and(|config| config.contains("admin_token")) {
+        &["--config", "config.toml"]
+    } else {
+        &[]
     };
     let output = Lockgate::run(folder, &[arguments, &["--admin", &admin], token].concat()).await;
     assert!(

@@ -42,9 +42,10 @@ impl Program {
     /// Starts the server of an example in Node or Python, with the example's own environment if it has one.
     pub(crate) fn example(name: &str, port: u16) -> Program {
         let folder = Path::new("examples").join(name);
-        let mut command = match folder.join("server.js").exists() {
-            true => in_node(&folder.join("server.js")),
-            false => in_python(&interpreter_for(name), &folder.join("server.py")),
+        let mut command = if folder.join("server.js").exists() {
+            in_node(&folder.join("server.js"))
+        } else {
+            in_python(&interpreter_for(name), &folder.join("server.py"))
         };
         command.arg(port.to_string());
         Program::spawn(command)
@@ -140,9 +141,10 @@ pub(crate) fn interpreter() -> PathBuf {
 /// The interpreter for an example, which has its own environment if it pins its own packages.
 fn interpreter_for(name: &str) -> PathBuf {
     let pins = Path::new("examples").join(name).join("requirements.txt");
-    match pins.exists() {
-        true => in_venv(&format!(".venv-{name}")),
-        false => interpreter(),
+    if pins.exists() {
+        in_venv(&format!(".venv-{name}"))
+    } else {
+        interpreter()
     }
 }
 
@@ -166,9 +168,10 @@ fn in_venv(venv: &str) -> PathBuf {
 /// The command of a program of `tests/python`, in Node or Python.
 fn command(script: &str, arguments: &[&str]) -> Command {
     let path = tests_folder().join("python").join(script);
-    let mut command = match path.extension().is_some_and(|extension| extension == "js") {
-        true => in_node(&path),
-        false => in_python(&interpreter_of(&path), &path),
+    let mut command = if path.extension().is_some_and(|extension| extension == "js") {
+        in_node(&path)
+    } else {
+        in_python(&interpreter_of(&path), &path)
     };
     command.args(arguments);
     command

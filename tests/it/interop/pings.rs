@@ -76,12 +76,13 @@ async fn mosquitto() -> (Child, TempDir, SocketAddr) {
 async fn client(script: &str, arguments: &[&str]) -> Result<String, String> {
     let output = run(script, arguments).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    match output.status.success() && text.starts_with("ok ") {
-        true => Ok(text),
-        false => Err(format!(
+    if output.status.success() && text.starts_with("ok ") {
+        Ok(text)
+    } else {
+        Err(format!(
             "{arguments:?}: {text}{}",
             String::from_utf8_lossy(&output.stderr)
-        )),
+        ))
     }
 }
 

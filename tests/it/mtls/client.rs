@@ -161,9 +161,10 @@ impl Client {
 }
 
 fn with_alpn(mut config: ClientConfig, client: Client) -> ClientConfig {
-    config.alpn_protocols = match client.h2 {
-        true => vec![b"h2".to_vec()],
-        false => vec![b"http/1.1".to_vec()],
+    config.alpn_protocols = if client.h2 {
+        vec![b"h2".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
     };
     let store = SharedTickets(ClientSessionMemoryCache::new(32));
     config.resumption = Resumption::store(Arc::new(store));

@@ -108,9 +108,10 @@ impl MtlsFixture {
             one.head.all("client-cert"),
             one.head.all("client-cert-chain"),
         );
-        match found == expected && chain.is_empty() {
-            true => Ok(()),
-            false => Err(format!("Client-Cert {found:?}, chain {chain:?}")),
+        if found == expected && chain.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("Client-Cert {found:?}, chain {chain:?}"))
         }
     }
 }

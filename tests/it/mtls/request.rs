@@ -67,9 +67,10 @@ impl Spelling {
 
     /// The bytes of a request, or of a WebSocket handshake.
     fn bytes(&self, h2: bool, websocket: bool) -> Vec<u8> {
-        match h2 {
-            true => self.frames(websocket),
-            false => self.text(websocket).into_bytes(),
+        if h2 {
+            self.frames(websocket)
+        } else {
+            self.text(websocket).into_bytes()
         }
     }
 
@@ -77,14 +78,15 @@ impl Spelling {
         let mut text = format!("GET {} HTTP/1.1\r\n", self.target);
         let hosts = self.hosts.iter().map(|host| ("Host", *host));
         let more = self.more.iter().map(|(name, value)| (*name, &**value));
-        let upgrade: &[_] = match websocket {
-            true => &[
+        let upgrade: &[_] = if websocket {
+            &[
                 ("Upgrade", "websocket"),
                 ("Connection", "Upgrade"),
                 ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
                 ("Sec-WebSocket-Version", "13"),
-            ],
-            false => &[],
+            ]
+        } else {
+            &[]
         };
         for (name, value) in hosts.chain(more).chain(upgrade.iter().copied()) {
             text.push_str(&format!("{name}: {value}\r\n"));
@@ -93,9 +95,10 @@ impl Spelling {
     }
 
     fn frames(&self, websocket: bool) -> Vec<u8> {
-        let mut list = match websocket {
-            true => vec![(":method", "CONNECT"), (":protocol", "websocket")],
-            false => vec![(":method", "GET")],
+        let mut list = if websocket {
+            vec![(":method", "CONNECT"), (":protocol", "websocket")]
+        } else {
+            vec![(":method", "GET")]
         };
         list.push((":scheme", "https"));
         list.extend(self.authority.map(|it| (":authority", it)));
@@ -122,9 +125,10 @@ pub(super) async fn send(
     };
     let kind = stream.get_ref().1.handshake_kind();
     let bytes = spelling.bytes(client.h2, websocket);
-    let end = match client.h2 {
-        true => h2(stream, &bytes).await,
-        false => h1(stream, &bytes).await,
+    let end = if client.h2 {
+        h2(stream, &bytes).await
+    } else {
+        h1(stream, &bytes).await
     };
     (end, kind)
 }

@@ -57,9 +57,10 @@ impl Connection {
             };
             let session = answer.starts_with("HTTP/1.1 101");
             record.send_modify(|all| all.push(seen));
-            let close = match session {
-                true => Frame::close(1000, "").encode(),
-                false => vec![],
+            let close = if session {
+                Frame::close(1000, "").encode()
+            } else {
+                vec![]
             };
             let answer = [answer.as_bytes(), &close].concat();
             if answer.is_empty() || self.stream.write_all(&answer).await.is_err() {

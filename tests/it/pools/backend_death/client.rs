@@ -82,9 +82,10 @@ impl Session {
         let close = Frame::close(1000, "");
         self.wire.send_frame(close.clone()).await;
         let received = within("a Close", self.wire.next_frame()).await;
-        match received == Some(close) {
-            true => Ok(Ending::Stopped(echoes)),
-            false => Err(format!("{received:?} where a Close was due")),
+        if received == Some(close) {
+            Ok(Ending::Stopped(echoes))
+        } else {
+            Err(format!("{received:?} where a Close was due"))
         }
     }
 
@@ -96,9 +97,10 @@ impl Session {
         }
         self.wire.send_frame(close).await;
         let end = self.wire.end().await;
-        match end.bytes.is_empty() && end.kind == EndKind::Fin {
-            true => Ok(Ending::Closed(at)),
-            false => Err(format!("behind a Close: {end:?}")),
+        if end.bytes.is_empty() && end.kind == EndKind::Fin {
+            Ok(Ending::Closed(at))
+        } else {
+            Err(format!("behind a Close: {end:?}"))
         }
     }
 
