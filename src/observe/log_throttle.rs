@@ -66,7 +66,7 @@ impl<K: Eq + Hash> KeyedLogThrottle<K> {
         }
     }
 
-    /// Returns the number of lines of `key` that were suppressed since the last one; `None`: no line may be written now.
+    /// Returns the number of lines of `key` that were suppressed since the last one; `None`: none may be written now.
     pub(crate) fn allow(&self, key: K) -> Option<u64> {
         let now = Instant::now();
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);

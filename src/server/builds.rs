@@ -18,6 +18,8 @@ pub(crate) struct Builds {
     running: Option<RunningBuild>,
     /// The requests since the running build began.
     next: Option<BuildRequests>,
+    /// Whether a build has started since [`Builds::take_has_started`].
+    has_started: bool,
 }
 
 #[derive(Debug)]
@@ -115,11 +117,17 @@ impl Builds {
         requests: BuildRequests,
         build: impl FnOnce() -> BuildOutcome + Send + 'static,
     ) {
+        self.has_started = true;
         self.running = Some(RunningBuild {
             work: BlockingWork::start(BUILD_TIMEOUT, build),
             requests,
             is_late: false,
         });
+    }
+
+    /// Returns whether a build, which reads the files, has started since the last call.
+    pub(crate) fn take_has_started(&mut self) -> bool {
+        std::mem::take(&mut self.has_started)
     }
 
     /// Returns the requests of the next build if it must start now.

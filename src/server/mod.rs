@@ -271,6 +271,9 @@ impl Server {
         let end = loop {
             // Answers that are applied to the current gateway during a build would be missing in the new one.
             let may_apply_dns = !self.builds.is_active();
+            if self.builds.take_has_started() {
+                config_watch.note_read();
+            }
             tokio::select! {
                 signal = signals() => match signal {
                     Signal::Stop => break ServingEnd::Stop,

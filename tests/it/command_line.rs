@@ -94,20 +94,15 @@ async fn second_lockgate_on_the_same_port_names_the_first() {
 }
 
 #[tokio::test]
-async fn names_of_the_certificate_are_printed_without_a_host() {
+async fn other_names_are_announced_without_a_host() {
     let to = format!("ws://{}", Backend::echo().await);
     let lockgate = Lockgate::with_flags(&["--to", &to]).start().await;
-    lockgate.until_logged("--host NAME").await;
-    let text = lockgate.stderr();
-    assert!(
-        text.contains("--host NAME") && text.contains("127.0.0.1"),
-        "{text}"
-    );
+    lockgate.until_logged("any other name works too").await;
     let lockgate = Lockgate::with_flags(&["--to", &to, "--host", "a.test"]);
     let lockgate = lockgate.start().await;
     lockgate.until_logged("\"ready\"").await;
     let text = lockgate.stderr();
-    assert!(!text.contains("--host NAME"), "{text}");
+    assert!(!text.contains("any other name"), "{text}");
 }
 
 #[tokio::test]

@@ -116,6 +116,8 @@ async fn dockerfile_names_only_existing_files_and_variables() {
     }
     let help = Lockgate::run(folder.path(), &["run", "--help"]).await;
     let help = String::from_utf8(help.stdout).expect("UTF-8");
+    // Lines are wrapped.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let environment = dockerfile.environment();
     for (name, _) in environment.iter().filter(|(name, _)| name != "PATH") {
         assert!(

@@ -165,8 +165,10 @@ async fn requests_without_a_descriptor_get_503_and_eject_no_backend() {
         let clients: Vec<_> = (0..STREAMS).map(|m| format!("192.0.{n}.{m}")).collect();
         let stream = lockgate.tls_for_h2().await;
         connections.push(RawH2::over(stream, &requests("/wait", &clients)).await);
+        // One connection after the other, so that the refused requests are of the last one.
+        settled(&lockgate, &waiting, (n + 1) * STREAMS as u64).await;
     }
-    let status = settled(&lockgate, &waiting, 3 * STREAMS as u64).await;
+    let status = lockgate.status().await;
     assert_eq!(*waiting.borrow(), BUDGET - 3);
     let refusals = "lockgate_refusals_total{status=\"503\",why=\"descriptors\"}";
     assert_eq!(

@@ -169,7 +169,7 @@ def by_doctor(lockgate, folder, name):
     config = folder / "config.toml"
     config.write_text(
         '[server]\nhttps = ["127.0.0.1:0"]\nhttp = []\nadmin = "off"\n[tls]\ndev_ca = true\n'
-        f'[acme]\nstorage = "{folder}/data"\n[[routes]]\nhosts = ["{name}"]\nto = "ws://127.0.0.1:9"\norigins = ["*"]\n'
+        f'[acme]\ndirectory = "https://127.0.0.1:9/dir"\nstorage = "{folder}/data"\n[[routes]]\nhosts = ["{name}"]\nto = "ws://127.0.0.1:9"\norigins = ["*"]\n'
     )
     started = time.monotonic()
     run = subprocess.run([lockgate, "doctor", "--config", config], capture_output=True, text=True, timeout=60)

@@ -128,7 +128,8 @@ fn expression(text: &str) -> Option<ForeignPath> {
         });
     }
     let is_certain = text.starts_with('^')
-        || text.contains(['\\', '|', '['])
+        || text.contains(['\\', '['])
+        || text.contains('(') && text.contains('|')
         || [".*", "(?", ")*", ")?"]
             .iter()
             .any(|part| text.contains(part));

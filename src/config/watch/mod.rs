@@ -127,7 +127,9 @@ impl Watch {
     }
 
     /// Waits until the content of a path differs from that at the last return. Returns the indices of such paths in the
-    /// list given to [`Watch::new`]. A removed file has changed too. Cancel-safe: a dropped call loses no change.
+    /// list given to [`Watch::new`]; none of them if files were written with the content that was reported last, while
+    /// others read them ([`OpenFiles::note_read`]) and may have seen another one. A removed file has changed too.
+    /// Cancel-safe: a dropped call loses no change.
     pub(crate) async fn changed(&mut self) -> Vec<usize> {
         loop {
             if !self.event_pending {
@@ -143,7 +145,10 @@ impl Watch {
             let current = self.read_contents().await;
             self.due = Instant::now() + COMPARE_INTERVAL;
             if current == self.reported {
-                self.event_pending = false;
+                let was_pending = std::mem::take(&mut self.event_pending);
+                if was_pending && self.filter().take_was_read() {
+                    return Vec::new();
+                }
             } else if self.event_pending {
                 self.event_pending = false;
                 let previous = std::mem::replace(&mut self.reported, current);
@@ -235,6 +240,12 @@ impl OpenFiles {
         let filter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         filter.is_being_written()
     }
+
+    /// Records that the files are being read outside the watch.
+    pub(crate) fn note_read(&self) {
+        let mut filter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        filter.note_read();
+    }
 }
 
 // === impl WatchedDirs ===
@@ -285,9 +296,10 @@ impl WatchedDirs {
         };
         for (folder, identity) in std::mem::take(&mut self.watched) {
             if dirs.get(&folder) == Some(&identity) {
-                drop(self.watched.insert(folder, identity))
+                self.watched.insert(folder, identity);
             } else {
-                drop(watcher.unwatch(&folder))
+                // The kernel removes the watch of a deleted directory itself.
+                let _ = watcher.unwatch(&folder);
             }
         }
         let mut has_new = false;

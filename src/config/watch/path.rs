@@ -40,6 +40,8 @@ pub(crate) struct EventFilter {
     folders: BTreeMap<PathBuf, WatchedNames>,
     /// Files that were written and whose writers have not closed them yet.
     being_written: BTreeSet<PathBuf>,
+    /// Whether the files were read outside the watch since [`EventFilter::take_was_read`].
+    was_read: bool,
 }
 
 // === impl WatchedPath ===
@@ -150,6 +152,15 @@ impl EventFilter {
     /// Returns whether a watched file was written and is still open for writing.
     pub(crate) fn is_being_written(&self) -> bool {
         !self.being_written.is_empty()
+    }
+
+    pub(crate) fn note_read(&mut self) {
+        self.was_read = true;
+    }
+
+    /// Returns whether the files were read outside the watch since the last call.
+    pub(crate) fn take_was_read(&mut self) -> bool {
+        std::mem::take(&mut self.was_read)
     }
 
     /// Treats the files as complete that a program keeps open.

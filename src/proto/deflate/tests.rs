@@ -115,6 +115,10 @@ impl Client {
 }
 
 fn packed(compressor: &mut Compress, text: &[u8]) -> Vec<u8> {
+    if text.is_empty() {
+        // RFC 7692 §7.2.3.6. zlib does not repeat a flush without new data.
+        return vec![0];
+    }
     let mut payload = Vec::with_capacity(text.len() * 2 + 1000);
     let done = compressor.compress_vec(text, &mut payload, FlushCompress::Sync);
     done.unwrap();

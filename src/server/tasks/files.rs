@@ -21,7 +21,8 @@ pub(crate) struct CertificateWatch {
 /// An event of the watch over the files of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConfigEvent {
-    /// The watch has started. The files may have changed since they were read.
+    /// The files may have changed since they were read: the watch has started, or a file was written and has the
+    /// content that was reported last.
     Watching,
     /// A file has changed.
     Changed,
@@ -83,6 +84,13 @@ impl ConfigWatch {
         self.events.recv().await
     }
 
+    /// Records that a build reads the files, possibly another content than the watch has reported.
+    pub(crate) fn note_read(&self) {
+        if let Some(open_files) = self.open_files.get() {
+            open_files.note_read();
+        }
+    }
+
     /// Returns whether a program is writing one of the files.
     pub(crate) fn is_being_written(&self) -> bool {
         let open_files = self.open_files.get();
@@ -109,11 +117,16 @@ async fn report_changes(
     }
     let _ = sender.try_send(ConfigEvent::Watching);
     loop {
-        tokio::select! {
-            _ = watch.changed() => {}
+        let changed = tokio::select! {
+            changed = watch.changed() => changed,
             () = sender.closed() => return,
-        }
+        };
+        let event = if changed.is_empty() {
+            ConfigEvent::Watching
+        } else {
+            ConfigEvent::Changed
+        };
         // If the queue is full, a notification is already pending.
-        let _ = sender.try_send(ConfigEvent::Changed);
+        let _ = sender.try_send(event);
     }
 }

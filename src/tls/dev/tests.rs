@@ -178,7 +178,6 @@ async fn client_that_trusts_the_ca_completes_the_tls_handshake() {
     // Opened a second time, because a CA that is read from its files must also sign.
     let ca = DevCa::open(ca.certificate_path().parent().unwrap().parent().unwrap()).unwrap();
     let hosts = [
-        HostPattern::Any,
         HostPattern::Exact("chat.test".into()),
         HostPattern::Exact("10.1.2.3".into()),
         HostPattern::Exact("127.0.0.1".into()),
