@@ -71,37 +71,50 @@ impl HealthTasks {
         register_metrics(&check, &context.metrics);
         let (sender, receiver) = watch::channel(check);
         let tasks = &self.context.tasks;
-        tasks.spawn_until(tasks.stop_token(), async move {
-            let on_down = |check: &HealthCheck| {
-                let gateway = context.live.snapshot();
-                let backend = check.backend();
-                let leaving = context
-                    .sessions
-                    .matching(|session| gateway.must_drain(session, backend));
-                if leaving.is_empty() {
-                    return;
-                }
-                info!(pool = %check.pool(), backend = %backend.name(), closing = leaving.len(), "closing the sessions of a backend that is down");
-                // A backend that recovers in the meantime keeps its remaining sessions.
-                let must_close = {
-                    let (context, backend) = (context.clone(), backend.clone());
-                    move |session: &SessionTarget| {
-                        context.live.snapshot().must_drain(session, &backend)
-                    }
-                };
-                drains.close(leaving, DrainPacing::of(&gateway.drain), must_close, &context.tasks);
-            };
-            checker::run_checker(
-                receiver,
-                &context.resolver,
-                &context.descriptors,
-                &context.metrics,
-                on_down,
-            )
-            .await;
+        tasks.spawn_loop("health", tasks.stop_token(), move || {
+            run_checker(receiver.clone(), context.clone(), drains.clone())
         });
         sender
     }
+}
+
+/// Checks one backend until the sender is dropped. When it is down, its sessions are closed if its pool is configured
+/// so.
+async fn run_checker(
+    health_check: watch::Receiver<HealthCheck>,
+    context: Arc<Context>,
+    drains: Drains,
+) {
+    let on_down = |check: &HealthCheck| {
+        let gateway = context.live.snapshot();
+        let backend = check.backend();
+        let leaving = context
+            .sessions
+            .matching(|session| gateway.must_drain(session, backend));
+        if leaving.is_empty() {
+            return;
+        }
+        info!(pool = %check.pool(), backend = %backend.name(), closing = leaving.len(), "closing the sessions of a backend that is down");
+        // A backend that recovers in the meantime keeps its remaining sessions.
+        let must_close = {
+            let (context, backend) = (context.clone(), backend.clone());
+            move |session: &SessionTarget| context.live.snapshot().must_drain(session, &backend)
+        };
+        drains.close(
+            leaving,
+            DrainPacing::of(&gateway.drain),
+            must_close,
+            &context.tasks,
+        );
+    };
+    checker::run_checker(
+        health_check,
+        &context.resolver,
+        &context.descriptors,
+        &context.metrics,
+        on_down,
+    )
+    .await;
 }
 
 /// Returns one check for each backend: that of the first pool with health checks for it, otherwise that of the first
