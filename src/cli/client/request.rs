@@ -126,7 +126,7 @@ impl AdminRequest<'_> {
                         );
                         self.token = None;
                     }
-                    Proof::RateLimited if attempts < MAX_PROOF_ATTEMPTS => {
+                    Proof::RateLimited if attempts < MAX_ATTEMPTS => {
                         sleep(PROOF_BACKOFF).await;
                         continue;
                     }
@@ -136,18 +136,32 @@ impl AdminRequest<'_> {
                     ),
                 }
             }
-            let mut request = build(self.method, self.path)?;
+            let mut request = build(self.method.clone(), self.path)?;
             if let Some(token) = self.token {
                 let value = header(token)?;
                 request.headers_mut().insert(AUTHORIZATION, value);
             }
-            let answer = async move {
+            let response = async {
                 sender.ready().await?;
-                read(sender.send_request(request).await?).await
+                sender.send_request(request).await
             };
+            let response = tokio::select! {
+                response = response => response,
+                never = &mut driver => match never {},
+            };
+            // The process has ended, and during a takeover another one listens (RFC 9112 §9.3.1).
+            if self.method == Method::GET
+                && attempts < MAX_ATTEMPTS
+                && response
+                    .as_ref()
+                    .is_err_and(hyper::Error::is_incomplete_message)
+            {
+                continue;
+            }
+            let answered = async { read(response?).await };
             let answered: anyhow::Result<_> = tokio::select! {
-                answered = answer => answered,
-                never = driver => match never {},
+                answered = answered => answered,
+                never = &mut driver => match never {},
             };
             return answered.context(NOT_LOCKGATE);
         }
@@ -458,7 +472,7 @@ const NOT_LOCKGATE: &str = "cannot read the answer: is it lockgate that listens 
 const MAX_PROOF_LEN: usize = 4096;
 
 /// A command waits up to 3 s for a proof, which is below [`DEADLINE`].
-const MAX_PROOF_ATTEMPTS: u32 = 11;
+const MAX_ATTEMPTS: u32 = 11;
 
 const PROOF_BACKOFF: Duration = Duration::from_millis(300);
 

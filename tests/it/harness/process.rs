@@ -710,7 +710,13 @@ async fn ready(child: &mut Child, folder: &Path, stderr: &Path, predecessor: Opt
 async fn answers(folder: &Path, predecessor: Option<u32>) -> bool {
     let listens = UnixStream::connect(folder.join("admin.sock")).await.is_ok();
     match predecessor {
-        Some(predecessor) => listens && status(folder).await["process"] != predecessor,
+        // No answer is no error: the predecessor may end while it answers.
+        Some(predecessor) => {
+            listens
+                && try_command_json(folder, &["status", "--json"])
+                    .await
+                    .is_ok_and(|status| status["process"] != predecessor)
+        }
         None => listens,
     }
 }
@@ -720,6 +726,12 @@ async fn status(folder: &Path) -> Record {
 }
 
 async fn command_json(folder: &Path, arguments: &[&str]) -> Record {
+    let answer = try_command_json(folder, arguments).await;
+    answer.unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
+/// Returns what a command prints as JSON, or the errors of one that fails.
+async fn try_command_json(folder: &Path, arguments: &[&str]) -> Result<Record, String> {
     let admin = format!("unix:{}", folder.join("admin.sock").display());
     // The configuration file has the admin token.
     let config = std::fs::read_to_string(folder.join("config.toml"));
@@ -729,12 +741,10 @@ async fn command_json(folder: &Path, arguments: &[&str]) -> Record {
         &[]
     };
     let output = Lockgate::run(folder, &[arguments, &["--admin", &admin], token].concat()).await;
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).expect("--json is JSON")
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(serde_json::from_slice(&output.stdout).expect("--json is JSON"))
 }
 
 /// Trusts the development CA, whose certificate `lockgate cert ca` names, and nothing else.
