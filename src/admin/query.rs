@@ -30,7 +30,7 @@ pub(crate) enum BadQuery {
     #[error("use either `all` or selectors, not both")]
     AllAndSelectors,
     #[error(
-        "select sessions by id, route, backend, client or longer_than, or use `all` for all of them"
+        "select sessions by id, route, backend, client, subject or longer_than, or use `all` for all of them"
     )]
     NoSelection,
     #[error("a target is missing: ?route=NAME or ?backend=ADDRESS")]
@@ -119,6 +119,7 @@ impl Query {
             route: self.take("route").map(Into::into),
             backend: self.take("backend").map(Into::into),
             client: self.value("client")?,
+            subject: self.take("subject").map(Into::into),
             longer_than: age.map(|age| age.0),
         })
     }

@@ -83,6 +83,9 @@ pub(crate) struct SessionRow {
     pub(crate) backend: String,
     pub(crate) subprotocol: Option<Box<str>>,
     pub(crate) extensions: Option<Box<str>>,
+    /// The name of the user or client, if guards have verified one.
+    #[serde(default)]
+    pub(crate) subject: Option<Box<str>>,
     pub(crate) age_seconds: f64,
     pub(crate) from_client: TrafficRow,
     pub(crate) from_backend: TrafficRow,
@@ -133,6 +136,7 @@ impl SessionRow {
             backend: backend.to_string(),
             subprotocol,
             extensions,
+            subject: session.identity().map(|identity| identity.subject.clone()),
             age_seconds: round(age.as_secs_f64()),
             from_client: TrafficRow::of(from_client, age),
             from_backend: TrafficRow::of(from_backend, age),

@@ -386,6 +386,9 @@ pub(crate) struct FilterArgs {
     /// Only sessions of this client address or network, such as 10.0.0.0/8.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) client: Option<Cidr>,
+    /// Only sessions of this user or client, as its guard has verified it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subject: Option<String>,
     /// Only sessions older than this, such as 10m.
     #[arg(long, value_name = "DURATION")]
     pub(crate) longer_than: Option<DurationValue>,

@@ -186,6 +186,9 @@ impl<'a> Loader<'a> {
         for backend in pools.flat_map(|pool| &mut pool.value.backends) {
             backend.value.tls.place_in(&folder);
         }
+        for guard in file.guards.values_mut() {
+            guard.value.place_in(&folder);
+        }
         if let Some(acme) = &mut file.acme {
             let Acme {
                 storage,
@@ -279,6 +282,13 @@ impl<'a> Loader<'a> {
                     whole.pools.insert(name, pool);
                 }
             }
+            for (name, guard) in file.guards {
+                if let Some(first) = whole.guards.get(&name) {
+                    self.twice(&format!("guards.{name}"), first.at, guard.at);
+                } else {
+                    whole.guards.insert(name, guard);
+                }
+            }
             whole.routes.extend(file.routes);
         }
         let places = [
@@ -313,6 +323,7 @@ impl<'a> Loader<'a> {
                 .map(|session| session.value)
                 .unwrap_or_default(),
             pools: whole.pools,
+            guards: whole.guards,
             routes: whole.routes,
             watched: {
                 let files = self.sources.iter().map(|source| source.path.clone().into());

@@ -27,6 +27,7 @@ pub(crate) use run_target::RunTarget;
 pub(crate) use schema::{
     Config, Drain,
     applies::Applies,
+    guard::{AuthPreset, AuthRedirects, Basic, ForwardAuth, Guard, Jwt, JwtAlgorithm, OnExpiry},
     pool::{
         AllDown, Backend, BackendProxyProtocol, Balance, Check, Health, OnDown, OnVanish, Passive,
         Pool, Retry, Reuse, Sticky,

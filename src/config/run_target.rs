@@ -64,6 +64,7 @@ impl Config {
             only: Only::Any,
             pool: None,
             to: Some(Located::nowhere(to.to)),
+            guards: Vec::new(),
             strip_prefix: None,
             framework: Framework::None,
             origins: if to.origins.is_empty() {
@@ -97,6 +98,7 @@ impl Config {
             acme: to.acme,
             session: Session::default(),
             pools: BTreeMap::new(),
+            guards: BTreeMap::new(),
             routes: vec![Located::nowhere(route)],
             sources: [].into(),
             watched: Vec::new(),

@@ -7,6 +7,10 @@ pub(crate) mod status;
 use crate::{
     config::{self, ClientCert, Config, Diagnostic, Diagnostics, DnsName, HostPattern, Located},
     gateway::route::Route,
+    guard::{
+        identity::{AuthServices, IdentityGuard},
+        jwt::JwtGuard,
+    },
     net::dns::DnsAnswer,
     proto::forwarded,
     registry::SessionTarget,
@@ -54,6 +58,7 @@ pub struct Gateway {
     /// The backends of this configuration and of previous ones.
     backends: Arc<Mutex<Backends>>,
     pools: Vec<Arc<Pool>>,
+    guards: BTreeMap<String, Arc<IdentityGuard>>,
     /// The pool of each route, by the name of the route.
     pools_by_route: HashMap<Arc<str>, Arc<Pool>>,
 }
@@ -116,6 +121,13 @@ impl Gateway {
         for (name, pool) in &config.pools {
             members.insert(name, Pool::read_members(pool, &mut diagnostics));
         }
+        let mut guards = BTreeMap::new();
+        for (name, guard) in &config.guards {
+            let before = previous.and_then(|previous| previous.guards.get(name));
+            let before = before.map(|guard| &**guard);
+            let built = IdentityGuard::build(name, guard, before, &mut diagnostics);
+            guards.extend(built.map(|guard| (name.clone(), Arc::new(guard))));
+        }
         let shared_backends = previous.map(|previous| previous.backends.clone());
         let shared_backends: Arc<Mutex<Backends>> = shared_backends.unwrap_or_default();
         let mut backends = shared_backends
@@ -145,6 +157,9 @@ impl Gateway {
         let mut pools: Vec<Arc<Pool>> = named_pools.values().cloned().collect();
         let mut routes = Vec::new();
         for route in &config.routes {
+            let listed = route.guards.iter();
+            // `check` has reported a name without a guard.
+            let listed = listed.filter_map(|name| guards.get(&name.value).cloned());
             let pool = match (&route.pool, &route.to) {
                 (Some(name), _) => named_pools.get(name.as_str()).cloned(),
                 (None, Some(to)) => {
@@ -166,6 +181,7 @@ impl Gateway {
                         route,
                         config,
                         pool,
+                        listed.collect(),
                         routes_before.get(&*route.name.value).copied(),
                     ),
                 )),
@@ -195,6 +211,7 @@ impl Gateway {
                 trusted: config.server.trusted_proxies.clone(),
                 backends: shared_backends,
                 pools,
+                guards,
                 pools_by_route,
             }),
             _ => Err(Diagnostics::new(config.sources.clone(), diagnostics)),
@@ -214,6 +231,30 @@ impl Gateway {
                 has_changed
             });
         }
+    }
+
+    /// Starts what its guards need before their first request.
+    pub(crate) fn start_guards(&self, services: &AuthServices) {
+        for guard in self.guards.values() {
+            guard.start(services);
+        }
+    }
+
+    /// Returns the guard whose sessions a newer token extends by a request for this path.
+    pub(crate) fn refresh_guard(&self, path: &str) -> Option<&JwtGuard> {
+        let mut guards = self.guards.values().filter_map(|guard| guard.jwt());
+        guards.find(|guard| !guard.refresh_path.is_empty() && guard.refresh_path == path)
+    }
+
+    /// Returns the first route of `host` that lists this guard.
+    pub(crate) fn guarded_route(&self, guard: &JwtGuard, host: &str) -> Option<&Route> {
+        let lists = |route: &Route| {
+            let mut guards = route.guards.iter().filter_map(|guard| guard.jwt());
+            guards.any(|listed| std::ptr::eq(listed, guard))
+        };
+        let mut rules = self.router.rules();
+        let found = rules.find(|(rule, route)| rule.covers_host(host) && lists(route));
+        found.map(|(_, route)| route)
     }
 
     /// Returns the longest `session.close_timeout` of its routes: the time that the last session needs for its closing

@@ -4,7 +4,7 @@ use crate::{
     config::{
         self, AnswerBackendPing, ClientCert, Compression, Config, DurationValue, PingLegs, Token,
     },
-    guard::{address::AddressGuard, origin::OriginGuard},
+    guard::{address::AddressGuard, identity::IdentityGuard, origin::OriginGuard},
     proto::frame_tracker::Bounds,
     router::framework::{FrameworkPreset, preset},
     splice::{
@@ -45,6 +45,8 @@ pub struct Route {
     pub client_cert: ClientCert,
     /// The origins of pages that may open WebSockets.
     pub origins: OriginGuard,
+    /// The guards that each request must pass, in this order.
+    pub(crate) guards: Box<[Arc<IdentityGuard>]>,
     /// The `Host` for backends that have none of their own; `None`: that of the client.
     pub host: Option<HeaderValue>,
     /// Whether the path is forwarded as the client sent it.
@@ -69,6 +71,7 @@ impl Route {
         route: &config::Route,
         config: &Config,
         pool: Arc<Pool>,
+        guards: Box<[Arc<IdentityGuard>]>,
         before: Option<&Route>,
     ) -> Self {
         let session = config.session.with(&route.session);
@@ -87,6 +90,7 @@ impl Route {
             addresses: AddressGuard::new(&route.allow, &route.deny),
             client_cert: route.client_cert,
             origins: OriginGuard::new(&route.origins),
+            guards,
             host: route.host.as_ref().and_then(host_value),
             keeps_path: route.path_encoding == config::PathEncoding::AsIs,
             accepts_lenient: route.handshake == config::HandshakeRules::Lenient,

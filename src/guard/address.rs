@@ -56,10 +56,7 @@ impl AddressGuard {
         } else {
             return Ok(());
         };
-        Err(Denial {
-            why: DenialReason::Address,
-            text,
-        })
+        Err(Denial::forbidden(DenialReason::Address, text))
     }
 }
 

@@ -1,18 +1,29 @@
-//! Guards: checks that run after routing. A guard admits a request or refuses it. Guards are pure; the status line and
-//! the log of a refusal are in `http`.
+//! Guards: checks that run after routing. A guard admits a request or refuses it. `address` and `origin` are pure;
+//! `identity` runs the guards of `[guards.NAME]`, which may ask other services: `jwt` and `jwks` verify tokens. The
+//! log of a refusal is in `http`.
 
 pub(crate) mod address;
+pub(crate) mod identity;
+pub(crate) mod jwks;
+pub(crate) mod jwt;
 pub(crate) mod origin;
+pub(crate) mod unique_json;
 
-/// A refusal by a guard: 403, the client's fault.
+use ::http::{HeaderName, HeaderValue, StatusCode};
+
+/// A refusal by a guard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Denial {
     /// The guard that refused.
     pub why: DenialReason,
+    /// The status of the response: 403 for an address or origin.
+    pub status: StatusCode,
     /// The body of the response: what was refused, and the key that decides it. Plain text; it contains values that the
-    /// client sent.
+    /// client sent, but no token and no password.
     pub text: String,
+    /// Further headers of the response.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Why a guard refused a request.
@@ -22,6 +33,39 @@ pub enum DenialReason {
     Address,
     /// The `Origin` is not within `origins`.
     Origin,
+    /// The token is absent, invalid or lacks a claim.
+    Jwt,
+    /// The service that was asked refused the client.
+    ForwardAuth,
+    /// The user name or the password is absent or wrong.
+    Basic,
+    /// The issuer of tokens, or the service that must be asked, gave no usable answer.
+    Authority,
+}
+
+// === impl Denial ===
+
+impl Denial {
+    /// Creates a 403.
+    pub(crate) fn forbidden(why: DenialReason, text: impl Into<String>) -> Denial {
+        Denial::new(StatusCode::FORBIDDEN, why, text)
+    }
+
+    /// Creates a denial without further headers.
+    pub(crate) fn new(status: StatusCode, why: DenialReason, text: impl Into<String>) -> Denial {
+        Denial {
+            why,
+            status,
+            text: text.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Adds a header to the response.
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Denial {
+        self.headers.push((name, value));
+        self
+    }
 }
 
 // === impl DenialReason ===
@@ -32,6 +76,10 @@ impl DenialReason {
         match self {
             DenialReason::Address => "address",
             DenialReason::Origin => "origin",
+            DenialReason::Jwt => "jwt",
+            DenialReason::ForwardAuth => "forward-auth",
+            DenialReason::Basic => "basic",
+            DenialReason::Authority => "authority",
         }
     }
 }

@@ -209,10 +209,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn denial(text: String) -> Denial {
-    Denial {
-        why: DenialReason::Origin,
-        text,
-    }
+    Denial::forbidden(DenialReason::Origin, text)
 }
 
 /// Returns the text of a pattern that may also be an Origin of another form, such as `my-device`.

@@ -2,6 +2,7 @@
 
 use crate::{
     gateway::Live,
+    guard::identity::AuthServices,
     http::{client::HttpClient, client_table::ClientTable},
     lifecycle::tasks::Tasks,
     net::{descriptors::DescriptorBudget, memory::MemoryMonitor, resolver::Resolver},
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub tasks: Tasks,
     /// The resolver for backend names.
     pub resolver: Resolver,
+    /// What guards need to ask other services.
+    pub(crate) auth: AuthServices,
     /// The client for plain requests.
     pub(crate) http_client: HttpClient,
 }
@@ -61,6 +64,10 @@ impl Context {
             )),
             descriptors,
             metrics,
+            auth: AuthServices {
+                tasks: tasks.clone(),
+                resolver: resolver.clone(),
+            },
             tasks,
             resolver,
         }

@@ -5,6 +5,7 @@
 //! first: it is the journey of a request.
 
 pub(crate) mod admitted;
+pub(crate) mod authorize;
 pub(crate) mod backend_handshake;
 pub(crate) mod body;
 pub(crate) mod bound;
@@ -26,6 +27,7 @@ pub(crate) mod peer;
 pub(crate) mod pooled;
 pub(crate) mod progress;
 pub(crate) mod redirect;
+pub(crate) mod refresh;
 pub(crate) mod refusal;
 pub(crate) mod request;
 pub(crate) mod request_body;

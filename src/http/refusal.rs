@@ -2,7 +2,7 @@
 
 use crate::{
     gateway::route::Route,
-    guard::DenialReason,
+    guard::{Denial, DenialReason},
     http::{
         body::{Body, text},
         conn_end::ConnEnd,
@@ -15,7 +15,7 @@ use crate::{
     proto::handshake::{Bad101, BadHandshake},
     upstream::{lease::Lease, unavailable::Unavailable},
 };
-use ::http::{HeaderValue, Response, StatusCode, Version, header};
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use std::{
     borrow::Cow,
     error::Error,
@@ -34,7 +34,7 @@ pub(crate) struct Refusal {
     /// The message for the client, one line.
     pub(crate) text: Cow<'static, str>,
     /// Boxed, so that a `Result` with a refusal stays small.
-    header: Option<Box<(header::HeaderName, HeaderValue)>>,
+    headers: Option<Box<HeaderMap>>,
 }
 
 /// Why a request was refused. The words are a closed set.
@@ -164,7 +164,7 @@ impl Refusal {
             status,
             why,
             text: text.into(),
-            header: None,
+            headers: None,
         }
     }
 
@@ -224,9 +224,9 @@ impl Refusal {
         Refusal::new(StatusCode::BAD_GATEWAY, why, text)
     }
 
-    /// Adds a header, which replaces an earlier one.
+    /// Adds a header.
     pub(crate) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.header = Some(Box::new((name, value)));
+        self.headers.get_or_insert_default().append(name, value);
         self
     }
 
@@ -267,10 +267,18 @@ impl Refusal {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        if let Some((name, value)) = self.header.as_deref() {
-            headers.insert(name.clone(), value.clone());
+        if let Some(further) = &self.headers {
+            headers.extend(HeaderMap::clone(further));
         }
         response
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        let refusal = Refusal::new(denial.status, RefusalReason::Guard(denial.why), denial.text);
+        let headers = denial.headers.into_iter();
+        headers.fold(refusal, |refusal, (name, value)| refusal.with(name, value))
     }
 }
 

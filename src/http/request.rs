@@ -11,6 +11,7 @@ use crate::{
         refusal::{Refusal, RefusalReason},
     },
     observe::access::record::RequestRecord,
+    registry::identity::SessionIdentity,
 };
 use ::http::{Response, Version, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
@@ -33,6 +34,8 @@ pub(crate) struct RequestContext<'g> {
     pub(crate) in_flight: Option<InFlight>,
     /// Held as long as `in_flight`.
     pub(crate) client_permit: Option<ClientPermit>,
+    /// Who the client is, if guards have verified it.
+    pub(crate) identity: Option<Box<SessionIdentity>>,
     /// The client's stream after a 101.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// Writes the access record.
@@ -46,6 +49,8 @@ pub(crate) struct AccessRecord {
     pub(crate) route: Option<Arc<str>>,
     /// The name of the backend that was tried last.
     pub(crate) backend: Option<Arc<str>>,
+    /// The name of the user or client that the guards have verified.
+    pub(crate) subject: Option<Box<str>>,
     /// Set when the request became a session, which has records of its own.
     pub(crate) is_session: bool,
     /// Where the record is written; `None` once it has been written, and if none is wanted.
@@ -80,6 +85,7 @@ impl<'g> RequestContext<'g> {
             waited: Duration::ZERO,
             in_flight: None,
             client_permit: None,
+            identity: None,
             upgrade: None,
             record,
         }
@@ -104,6 +110,7 @@ impl AccessRecord {
         AccessRecord {
             route: None,
             backend: None,
+            subject: None,
             is_session: false,
             context,
             client,
@@ -149,6 +156,7 @@ impl AccessRecord {
             path: &self.path,
             route: self.route.as_deref(),
             backend: self.backend.as_deref(),
+            subject: self.subject.as_deref(),
             status,
             duration: self.started.elapsed(),
             why,

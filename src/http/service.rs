@@ -4,11 +4,11 @@
 //! calls [`admit`], which has the steps up to `rewrite`; the others also receive its result, an [`AdmittedRequest`].
 
 use crate::{
-    config::{ClientCert, Only},
+    config::Only,
     gateway::route::Route,
-    guard::Denial,
     http::{
         admitted::AdmittedRequest,
+        authorize::{authorize, authorize_identity, authorize_token},
         body::Body,
         challenge::http01_response,
         client_table::{ClientLimit, ClientLimits, ClientPermit, ClientUse},
@@ -16,21 +16,20 @@ use crate::{
         context::Context,
         forward::forward,
         peer::Peer,
+        refresh,
         refusal::{Refusal, RefusalReason},
         request::RequestContext,
         request_body::RequestBody,
-        rewrite::{self, Outbound},
+        rewrite,
         validate::{self, ValidatedRequest},
         websocket,
     },
-    observe::log_throttle::LogThrottle,
     proto::{handshake::BadHandshake, path::BadPath},
     router::rule::RouteQuery,
 };
-use ::http::{Request, Response, StatusCode, request::Parts};
+use ::http::{HeaderMap, Request, Response, StatusCode, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use std::sync::{Arc, atomic::Ordering};
-use tracing::warn;
+use std::sync::Arc;
 
 /// Answers a request; never fails, because a refusal is a response too.
 pub(crate) async fn answer(
@@ -62,18 +61,30 @@ async fn respond(
     {
         return Ok(response);
     }
-    let request = admit(rc, parts)?;
-    let offer = &request.validated.offer;
-    rc.client_permit = Some(client_permit(context, rc, offer.is_some())?);
-    match offer {
-        Some(offer) => websocket::open(context, rc, &request, offer).await,
-        // Boxed: otherwise the future of a WebSocket request would reserve space for it.
-        None => Box::pin(forward(context, rc, &request, body)).await,
+    if rc.gateway.refresh_guard(parts.uri.path()).is_some() {
+        return Box::pin(refresh::refresh(context, rc, parts, body)).await;
     }
+    let mut request = admit(rc, parts)?;
+    let is_handshake = request.validated.offer.is_some();
+    rc.client_permit = Some(client_permit(context, rc, is_handshake)?);
+    // Boxed, too: otherwise the future of a WebSocket request would reserve space for them.
+    let further = if request.route.guards.is_empty() {
+        HeaderMap::new()
+    } else {
+        Box::pin(authorize_identity(context, rc, &mut request)).await?
+    };
+    let mut response = match &request.validated.offer {
+        Some(offer) => websocket::open(context, rc, &request, offer).await?,
+        None => Box::pin(forward(context, rc, &request, body)).await?,
+    };
+    for (name, value) in &further {
+        response.headers_mut().append(name, value.clone());
+    }
+    Ok(response)
 }
 
 /// Applies the limits per client address, and the shares of descriptors and memory.
-fn client_permit(
+pub(crate) fn client_permit(
     context: &Context,
     rc: &RequestContext<'_>,
     is_handshake: bool,
@@ -176,80 +187,6 @@ fn select_route<'g>(
         )),
     }
 }
-
-/// Applies the guards of the route.
-fn authorize(
-    rc: &RequestContext<'_>,
-    route: &Route,
-    parts: &Parts,
-    validated: &ValidatedRequest<'_>,
-) -> Result<(), Refusal> {
-    if route.client_cert != ClientCert::Off && rc.peer.is_cleartext {
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            RefusalReason::ClientCert,
-            "this route uses client certificates (client_cert), which only the TLS listeners verify (server.https)",
-        ));
-    }
-    if route.client_cert == ClientCert::Require && rc.peer.client_cert.is_none() {
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            RefusalReason::ClientCert,
-            "this route requires a client certificate, and the client has presented none (client_cert = \"require\")",
-        ));
-    }
-    if route.draining.load(Ordering::Relaxed) {
-        return Err(Refusal::draining());
-    }
-    route.addresses.check(rc.client).map_err(forbidden)?;
-    if validated.offer.is_some() {
-        route
-            .origins
-            .check(&parts.headers, &validated.authority.host)
-            .map_err(forbidden)?;
-        if route
-            .origins
-            .is_cleartext_same_host(&parts.headers, &validated.authority.host)
-            && let Some(suppressed) = CLEARTEXT_ORIGINS.allow()
-        {
-            warn!(
-                client = %rc.client,
-                route = %route.name,
-                host = %validated.authority.host,
-                suppressed,
-                "a page loaded over http:// opens a WebSocket of its own host; the next minor version refuses it unless `origins` lists it; serve the page over https"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Checks the origin of a plain request whose token browsers send automatically. Backends trust that a page has set the
-/// token header itself, but browsers send cookies with requests of any page, some of them without Origin.
-fn authorize_token(
-    route: &Route,
-    parts: &Parts,
-    validated: &ValidatedRequest<'_>,
-    outbound: &Outbound,
-) -> Result<(), Refusal> {
-    if outbound.token.is_ambient() && validated.offer.is_none() {
-        route
-            .origins
-            .check_ambient(&parts.method, &parts.headers, &validated.authority.host)
-            .map_err(forbidden)?;
-    }
-    Ok(())
-}
-
-fn forbidden(denial: Denial) -> Refusal {
-    Refusal::new(
-        StatusCode::FORBIDDEN,
-        RefusalReason::Guard(denial.why),
-        denial.text,
-    )
-}
-
-static CLEARTEXT_ORIGINS: LogThrottle = LogThrottle::new();
 
 /// The text of a response to an address that is above its share of a scarce resource.
 const BUSY: &str = "this server is busy and this address uses much of it, try again later";

@@ -14,7 +14,7 @@ use crate::{
     },
     observe::access::record::{SessionEnd, SessionRecord},
     proto::{deflate::DeflateParams, frame_tracker::RsvBits},
-    registry::SessionTarget,
+    registry::{SessionTarget, identity::SessionIdentity},
     splice::{
         self, deflate::DeflateStream, leg::LegIo, limits::SessionLimits, outcome::Outcome,
         session::SpliceLegs,
@@ -39,6 +39,7 @@ use tokio::{
 /// A session whose client has not received the response yet.
 pub(crate) struct PendingSession {
     pub(crate) record: SessionRecord,
+    pub(crate) identity: Option<Box<SessionIdentity>>,
     pub(crate) lease: Lease,
     pub(crate) permit: OwnedSemaphorePermit,
     pub(crate) client_permit: Option<ClientPermit>,
@@ -131,7 +132,8 @@ impl PendingSession {
             backend: self.record.backend.clone(),
             pool_entry: self.lease.pool_entry().clone(),
         };
-        let handle = context.sessions.register(target.clone(), self.record);
+        let registry = &context.sessions;
+        let handle = registry.register(target.clone(), self.record, self.identity);
         // The configuration may have changed during the handshake; later reloads find this session in the registry.
         let gateway = context.live.snapshot();
         // The same holds for a drain that was ordered during the handshake; later orders find it there, too.
@@ -147,8 +149,8 @@ impl PendingSession {
             (self.permit, self.client_permit),
             guard,
         );
-        let record = handle.record().clone();
-        context.access.opened(&record);
+        let session = handle.reference();
+        context.access.opened(session.facts());
         let flow = context.metrics.live_sessions().clone();
         let (backend, backend_early) = self.backend;
         let legs = SpliceLegs {
@@ -162,7 +164,7 @@ impl PendingSession {
         let report = move |outcome: &Outcome| {
             let end = session_end(outcome, opened);
             context.metrics.record_session_end(&end);
-            context.access.closed(&record, &end);
+            context.access.closed(session.facts(), &end);
         };
         let relay = Box::pin(splice::run(legs, self.limits, handle, flow, report));
         async move {

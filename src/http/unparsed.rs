@@ -27,6 +27,7 @@ pub(crate) fn record(
         path: "",
         route: None,
         backend: None,
+        subject: None,
         status,
         duration: Duration::ZERO,
         why: Some(why),

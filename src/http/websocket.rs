@@ -105,6 +105,7 @@ pub(crate) async fn open(
             subprotocol: agreed.subprotocol,
             extensions: agreed.extensions,
         },
+        identity: rc.identity.take(),
         lease,
         permit,
         client_permit: rc.client_permit.take(),

@@ -1,4 +1,5 @@
-//! A small HTTPS client with a deadline and a size limit, for requests of Lockgate's own, such as those to the ACME CA.
+//! A small web client with a deadline and a size limit, for requests of Lockgate's own, such as those to the ACME CA and
+//! to the issuers of tokens.
 
 use crate::net::{
     dial::{self, DialError, DialOptions, SourceAddrs},
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
@@ -33,15 +35,24 @@ pub(crate) struct HttpsClient {
     history: Arc<AddressHistory>,
     /// The end of the last `Retry-After`.
     retry_not_before: Arc<Mutex<Option<Instant>>>,
+    /// Whether http:// URLs are accepted, too.
+    cleartext: bool,
+    /// The time limit of a connection, a request and its response.
+    timeout: Duration,
 }
+
+/// A TCP or TLS stream.
+trait WebStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebStream for S {}
 
 /// An error of a request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpsError {
-    #[error("{0} is no https:// URL with a host")]
+    #[error("{0} is not the URL of a web server (https://)")]
     Url(Uri),
-    #[error("no answer from {host} within {} s", REQUEST_TIMEOUT.as_secs())]
-    Timeout { host: String },
+    #[error("no answer from {host} within {} s", .limit.as_secs())]
+    Timeout { host: String, limit: Duration },
     #[error("cannot connect to {host}")]
     Connect {
         host: String,
@@ -71,6 +82,17 @@ impl HttpsClient {
             resolver,
             history: Arc::default(),
             retry_not_before: Arc::default(),
+            cleartext: false,
+            timeout: REQUEST_TIMEOUT,
+        }
+    }
+
+    /// Accepts http:// URLs, too, and waits up to `timeout` for a response.
+    pub(crate) fn with_cleartext(self, timeout: Duration) -> Self {
+        HttpsClient {
+            cleartext: true,
+            timeout,
+            ..self
         }
     }
 
@@ -80,12 +102,18 @@ impl HttpsClient {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, HttpsError> {
         let uri = request.uri().clone();
-        let Some(host) = uri.host().filter(|_| uri.scheme_str() == Some("https")) else {
+        let is_accepted = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => self.cleartext,
+            _ => false,
+        };
+        let Some(host) = uri.host().filter(|_| is_accepted) else {
             return Err(HttpsError::Url(uri));
         };
         let host = host.trim_matches(['[', ']']).to_owned();
-        let response = timeout(REQUEST_TIMEOUT, self.exchange(request, &host)).await;
-        let response = response.unwrap_or(Err(HttpsError::Timeout { host }))?;
+        let response = timeout(self.timeout, self.exchange(request, &host)).await;
+        let limit = self.timeout;
+        let response = response.unwrap_or(Err(HttpsError::Timeout { host, limit }))?;
         if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = response.status() {
             let mut retry_not_before = self
                 .retry_not_before
@@ -127,25 +155,30 @@ impl HttpsClient {
         mut request: Request<Bytes>,
         host: &str,
     ) -> Result<Response<Bytes>, HttpsError> {
-        let host = || host.to_owned();
-        let http = |source: Box<dyn StdError + Send + Sync>| HttpsError::Http {
-            host: host(),
-            source,
-        };
+        let owned = || host.to_owned();
         let uri = request.uri().clone();
-        let name = ServerName::try_from(host()).map_err(|_| HttpsError::Url(uri.clone()))?;
+        let is_https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let connect = |source| HttpsError::Connect {
-            host: host(),
+            host: owned(),
             source,
         };
-        let port = uri.port_u16().unwrap_or(443);
-        let tcp = self.connect(&host(), port).await.map_err(connect)?;
-        let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp);
-        let tls = tls.await.map_err(|source| HttpsError::Tls {
-            host: host(),
+        let tcp = self.connect(host, port).await.map_err(connect)?;
+        let stream: Box<dyn WebStream> = if is_https {
+            let name = ServerName::try_from(owned()).map_err(|_| HttpsError::Url(uri.clone()))?;
+            let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp);
+            Box::new(tls.await.map_err(|source| HttpsError::Tls {
+                host: owned(),
+                source,
+            })?)
+        } else {
+            Box::new(tcp)
+        };
+        let http = |source: Box<dyn StdError + Send + Sync>| HttpsError::Http {
+            host: owned(),
             source,
-        })?;
-        let connection_parts = http1::handshake(TokioIo::new(tls)).await;
+        };
+        let connection_parts = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = connection_parts.map_err(|error| http(error.into()))?;
 
         // In origin-form, with a Host (RFC 9112 §3.2.1).

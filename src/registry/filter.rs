@@ -14,6 +14,8 @@ pub struct SessionFilter {
     pub backend: Option<Box<str>>,
     /// The network of the client.
     pub client: Option<Cidr>,
+    /// The name of the user or client.
+    pub subject: Option<Box<str>>,
     /// The age that a session must exceed.
     pub longer_than: Option<Duration>,
 }
@@ -27,7 +29,7 @@ impl SessionFilter {
     }
 
     /// Returns true if all conditions hold for a session of this age.
-    pub fn matches(&self, session: &SessionRecord, age: Duration) -> bool {
+    pub fn matches(&self, session: &SessionRecord, subject: Option<&str>, age: Duration) -> bool {
         let equals = |expected: &Option<Box<str>>, actual: &str| {
             expected
                 .as_deref()
@@ -37,6 +39,10 @@ impl SessionFilter {
             && self.id.is_none_or(|id| id == session.id)
             && equals(&self.route, &session.route)
             && equals(&self.backend, &session.backend)
+            && self
+                .subject
+                .as_deref()
+                .is_none_or(|expected| subject == Some(expected))
             && self
                 .client
                 .is_none_or(|network| network.contains(session.client))
@@ -52,8 +58,10 @@ impl fmt::Display for SessionFilter {
         let backend = backend.map(|address| format!("--backend {address:?}"));
         let client = self.client.as_ref();
         let client = client.map(|network| format!("--client {network}"));
+        let subject = self.subject.as_ref();
+        let subject = subject.map(|name| format!("--subject {name:?}"));
         let age = self.longer_than.map(|age| format!("--longer-than {age:?}"));
-        let flags: Vec<String> = [id, route, backend, client, age]
+        let flags: Vec<String> = [id, route, backend, client, subject, age]
             .into_iter()
             .flatten()
             .collect();

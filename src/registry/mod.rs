@@ -1,17 +1,19 @@
 //! Control of live sessions. This file has the table of sessions, the handle that a session task holds, the references
-//! that other code holds, and close orders. `filter` selects sessions, `traffic` has their counters, `tap` and
-//! `tap_sink` subscriptions to their frames. Read-only observation is in `observe`.
+//! that other code holds, and close orders. `filter` selects sessions, `identity` has who opened
+//! them and closes expired ones, `traffic` has their counters, `tap` and `tap_sink` subscriptions to their frames. Read-only observation is in `observe`.
 
 pub(crate) mod filter;
+pub(crate) mod identity;
 pub(crate) mod tap;
 pub(crate) mod tap_sink;
 pub(crate) mod traffic;
 
 use crate::{
-    observe::access::record::SessionRecord,
+    observe::access::record::{SessionFacts, SessionRecord},
     proto::{frame::close_code_allowed, frame_tracker::FrameCounts},
     registry::{
         filter::SessionFilter,
+        identity::{ExpiryClock, SessionIdentity},
         tap_sink::{SessionTaps, TapRegistry, TapSink},
         traffic::{LegRtts, Traffic, TrafficCounters},
     },
@@ -39,6 +41,7 @@ pub struct SessionRegistry {
     table: Mutex<SessionTable>,
     /// Cancelled once new sessions are closed immediately.
     closing: CancellationToken,
+    expiry: ExpiryClock,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +78,8 @@ struct LiveSession {
     opened: Instant,
     target: SessionTarget,
     record: Arc<SessionRecord>,
+    /// Boxed, because most sessions have none.
+    identity: Option<Box<SessionIdentity>>,
     rtts: LegRtts,
     /// Set when the session task drops its handle.
     has_ended: AtomicBool,
@@ -98,8 +103,23 @@ pub struct CloseOrder {
     pub code: u16,
     /// The reason for the client; may be empty.
     pub reason: Box<str>,
-    /// True for an order of an operator, false for one of Lockgate (drain, shutdown, limits).
-    pub by_operator: bool,
+    /// Why the session is closed.
+    pub cause: OrderCause,
+}
+
+/// The cause of a close order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderCause {
+    /// A drain, a shutdown or a limit.
+    Lockgate,
+    /// A command of an operator.
+    Operator,
+    /// The token that the session was opened with has expired.
+    Expired,
+    /// The authority no longer admits the client.
+    Revoked,
+    /// The authority has not answered for too long.
+    AuthoritySilent,
 }
 
 /// An invalid code or reason of a close order.
@@ -124,6 +144,7 @@ impl SessionRegistry {
         self: &Arc<Self>,
         target: SessionTarget,
         mut record: SessionRecord,
+        identity: Option<Box<SessionIdentity>>,
     ) -> SessionHandle {
         let mut table = self.lock();
         record.id = loop {
@@ -140,6 +161,7 @@ impl SessionRegistry {
             opened: Instant::now(),
             target,
             record: Arc::new(record),
+            identity,
             rtts: LegRtts::default(),
             has_ended: AtomicBool::new(false),
         });
@@ -149,10 +171,18 @@ impl SessionRegistry {
         table.taps.attach_all(
             &shared.target.route,
             &shared.record,
+            shared
+                .identity
+                .as_deref()
+                .map(|identity| &*identity.subject),
             shared.opened.elapsed(),
             &shared.taps,
         );
         table.live.insert(shared.record.id, shared.clone());
+        drop(table);
+        if let Some(identity) = &shared.identity {
+            self.expiry.note(identity);
+        }
         SessionHandle {
             shared,
             registry: self.clone(),
@@ -162,6 +192,16 @@ impl SessionRegistry {
     /// Registers a session with this target and a placeholder record.
     #[cfg(test)]
     pub(crate) fn open(self: &Arc<Self>, target: SessionTarget) -> SessionHandle {
+        self.open_as(target, None)
+    }
+
+    /// Registers a session as [`SessionRegistry::open`] does, with an identity.
+    #[cfg(test)]
+    pub(crate) fn open_as(
+        self: &Arc<Self>,
+        target: SessionTarget,
+        identity: Option<Box<SessionIdentity>>,
+    ) -> SessionHandle {
         let record = SessionRecord {
             id: 0,
             client: [127, 0, 0, 1].into(),
@@ -173,7 +213,7 @@ impl SessionRegistry {
             subprotocol: None,
             extensions: None,
         };
-        self.register(target, record)
+        self.register(target, record, identity)
     }
 
     /// Orders existing and new sessions to close with `code`.
@@ -274,6 +314,17 @@ impl SessionHandle {
         &self.shared.record
     }
 
+    /// Returns a reference for code outside the session task.
+    pub fn reference(&self) -> SessionRef {
+        SessionRef(self.shared.clone())
+    }
+
+    /// Returns the close order, if one was sent.
+    #[cfg(test)]
+    pub(crate) fn close_order(&self) -> Option<&CloseOrder> {
+        self.shared.order.get()
+    }
+
     /// Returns the cells in which the session stores its round-trip times.
     pub fn round_trips(&self) -> &LegRtts {
         &self.shared.rtts
@@ -336,6 +387,24 @@ impl SessionRef {
         &self.0.record
     }
 
+    /// Returns who opened the session, if its route has guards that tell.
+    pub fn identity(&self) -> Option<&SessionIdentity> {
+        self.0.identity.as_deref()
+    }
+
+    /// Returns the facts for the access log.
+    pub fn facts(&self) -> SessionFacts<'_> {
+        SessionFacts {
+            record: &self.0.record,
+            subject: self.identity().map(|identity| &*identity.subject),
+        }
+    }
+
+    /// Returns whether the session has received a close order.
+    pub(crate) fn has_order(&self) -> bool {
+        self.0.order.get().is_some()
+    }
+
     /// Returns the time since the session opened.
     pub fn age(&self) -> Duration {
         self.0.opened.elapsed()
@@ -358,7 +427,8 @@ impl SessionRef {
 
     /// Returns true if all conditions of `filter` hold now.
     pub fn matches(&self, filter: &SessionFilter) -> bool {
-        filter.matches(&self.0.record, self.age())
+        let subject = self.identity().map(|identity| &*identity.subject);
+        filter.matches(&self.0.record, subject, self.age())
     }
 
     /// Returns true if the session has ended.
@@ -376,7 +446,7 @@ impl CloseOrder {
         CloseOrder {
             code,
             reason: "".into(),
-            by_operator: false,
+            cause: OrderCause::Lockgate,
         }
     }
 
@@ -395,7 +465,7 @@ impl CloseOrder {
         Ok(CloseOrder {
             code,
             reason: reason.into(),
-            by_operator: true,
+            cause: OrderCause::Operator,
         })
     }
 }

@@ -170,6 +170,7 @@ impl TapRegistry {
         &self,
         route: &str,
         session: &SessionRecord,
+        subject: Option<&str>,
         age: Duration,
         taps: &SessionTaps,
     ) {
@@ -177,7 +178,7 @@ impl TapRegistry {
             return;
         }
         for sink in &self.sinks {
-            if sink.filter.matches(session, age) {
+            if sink.filter.matches(session, subject, age) {
                 taps.add(sink);
             }
         }

@@ -59,7 +59,7 @@ fn only_the_first_close_order_has_an_effect() {
     sessions.close_new_sessions(1001);
     let late = sessions.open(target("r"));
     let order = late.order(Waker::noop()).unwrap();
-    assert_eq!((order.code, order.by_operator), (1001, false));
+    assert_eq!((order.code, order.cause), (1001, OrderCause::Lockgate));
 }
 
 #[test]

@@ -91,6 +91,18 @@ impl Rule {
         &self.hosts
     }
 
+    /// Returns whether the rule has this host, in the form of [`RouteQuery::host`].
+    pub(crate) fn covers_host(&self, host: &str) -> bool {
+        self.hosts.iter().any(|pattern| match pattern {
+            HostPattern::Any => true,
+            HostPattern::Exact(exact) => **exact == *host,
+            HostPattern::Under(suffix) => {
+                let rest = host.strip_suffix(&**suffix);
+                rest.is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+        })
+    }
+
     pub(crate) fn path(&self) -> &PathPattern {
         &self.path
     }

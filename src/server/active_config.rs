@@ -126,7 +126,7 @@ impl ActiveConfig {
         let files = match self.source.load {
             Some(_) => {
                 let files = self.config.watched.iter().chain(&self.rejected_files);
-                let named = named_files(&self.config).cloned().map(WatchedPath::from);
+                let named = named_files(&self.config).map(WatchedPath::from);
                 let files: BTreeSet<WatchedPath> = files.cloned().chain(named).collect();
                 files.into_iter().collect()
             }
@@ -230,7 +230,7 @@ impl NamedContents {
         let files = named_files(config);
         NamedContents(
             files
-                .map(|file| fs::read(file, MAX_FILE_LEN).ok())
+                .map(|file| fs::read(&file, MAX_FILE_LEN).ok())
                 .collect(),
         )
     }
@@ -267,13 +267,14 @@ impl From<ConfigError> for RejectedConfig {
     }
 }
 
-/// Returns the files that only the build of a gateway reads: the CAs of client certificates, and the TLS files of
-/// backends.
-fn named_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
+/// Returns the files that only the build of a gateway reads: the CAs of client certificates, the TLS files of backends,
+/// and the files of guards.
+fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let client_ca = config.tls.client_ca.iter().map(|file| &file.value);
     let backends = config.pools.values().flat_map(|pool| &pool.backends);
     let tls = backends.flat_map(|it| [&it.tls.ca, &it.tls.cert, &it.tls.key]);
-    client_ca.chain(tls.flatten())
+    let guards = config.guards.values().flat_map(|guard| guard.files());
+    client_ca.chain(tls.flatten()).cloned().chain(guards)
 }
 
 /// Returns the changed keys that require a restart, because they are used at startup only.

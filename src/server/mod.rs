@@ -246,6 +246,14 @@ impl Server {
         tasks.spawn_loop("access-summary", tasks.stop_token(), move || {
             access.clone().summarise_omitted()
         });
+        let sessions = self.context.sessions.clone();
+        tasks.spawn_loop("identity-expiry", tasks.stop_token(), move || {
+            sessions.clone().close_expired()
+        });
+        self.context
+            .live
+            .snapshot()
+            .start_guards(&self.context.auth);
         self.start_listeners();
         self.refresh_tasks();
         let sessions = &self.context.sessions;

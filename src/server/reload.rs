@@ -237,6 +237,7 @@ impl Server {
         }
         self.context.live.replace(gateway.clone());
         gateway.commit();
+        gateway.start_guards(&self.context.auth);
         self.context
             .sessions
             .set_tappable_routes(gateway.tappable());

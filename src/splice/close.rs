@@ -3,7 +3,7 @@
 
 use crate::{
     proto::frame::{GOING_AWAY, NO_STATUS, POLICY_VIOLATION},
-    registry::{CloseOrder, traffic::LegSide},
+    registry::{CloseOrder, OrderCause, traffic::LegSide},
     splice::{
         leg::{Leg, LegIo},
         outcome::{EndReason, Initiator},
@@ -29,10 +29,9 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
     /// Closes the session for a reason that neither peer caused: both legs receive a Close.
     pub(crate) fn close_on_order(&mut self, why: EndReason, order: CloseOrder, now: Instant) {
         if self.closing.is_none() {
-            let by = if order.by_operator {
-                Initiator::Operator
-            } else {
-                Initiator::Lockgate
+            let by = match order.cause {
+                OrderCause::Operator => Initiator::Operator,
+                _ => Initiator::Lockgate,
             };
             self.begin_closing(by, why, Some(order.code), now);
             // A Close in the early data may have been relayed already.

@@ -2,7 +2,7 @@
 
 use crate::{
     proto::frame_tracker::{FrameCounts, Violation},
-    registry::traffic::LegSide,
+    registry::{OrderCause, traffic::LegSide},
 };
 use tokio::time::Instant;
 
@@ -62,6 +62,12 @@ pub enum EndReason {
     Ordered,
     /// The session reached its maximum age.
     MaxAge,
+    /// The token of the session expired.
+    Expired,
+    /// The authority no longer admits the client.
+    Revoked,
+    /// The authority did not answer for too long.
+    AuthoritySilent,
 }
 
 // === impl Outcome ===
@@ -77,6 +83,19 @@ impl Outcome {
                 Some("the frame is a Pong: session.ping.legs selects the peers that get Pings")
             }
             _ => None,
+        }
+    }
+}
+
+// === impl EndReason ===
+
+impl From<OrderCause> for EndReason {
+    fn from(cause: OrderCause) -> Self {
+        match cause {
+            OrderCause::Lockgate | OrderCause::Operator => EndReason::Ordered,
+            OrderCause::Expired => EndReason::Expired,
+            OrderCause::Revoked => EndReason::Revoked,
+            OrderCause::AuthoritySilent => EndReason::AuthoritySilent,
         }
     }
 }
@@ -120,6 +139,9 @@ impl EndReason {
             EndReason::MaxIdle => "max-idle",
             EndReason::Ordered => "ordered",
             EndReason::MaxAge => "max-age",
+            EndReason::Expired => "expired",
+            EndReason::Revoked => "revoked",
+            EndReason::AuthoritySilent => "authority",
         }
     }
 }

@@ -172,7 +172,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             );
         }
         if let Some(order) = order {
-            self.close_on_order(EndReason::Ordered, order, now);
+            self.close_on_order(order.cause.into(), order, now);
         }
         // The directions alternate: heavy traffic in one direction uses up the task's budget and would starve the
         // other.

@@ -144,6 +144,7 @@ fn conditions(filter: &FilterArgs) -> anyhow::Result<String> {
         route,
         backend,
         client,
+        subject,
         longer_than,
     } = filter;
     let backend = backend.as_deref().map(backend_address).transpose()?;
@@ -151,6 +152,7 @@ fn conditions(filter: &FilterArgs) -> anyhow::Result<String> {
         ("route", route.clone()),
         ("backend", backend),
         ("client", client.map(|it| it.to_string())),
+        ("subject", subject.clone()),
         ("longer_than", longer_than.map(|it| it.to_string())),
     ] {
         if let Some(value) = value {

@@ -1,5 +1,6 @@
 //! Finds contradictions between values that are each valid. Pools, routes and warnings have files of their own.
 
+pub(crate) mod guard;
 pub(crate) mod path;
 pub(crate) mod pool;
 pub(crate) mod proxy_variable;
@@ -61,6 +62,9 @@ pub(crate) fn check(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> 
             "no routes: nothing would be served",
             "add [[routes]] with `hosts`, and `to` or `pool`",
         );
+    }
+    for (name, guard) in &config.guards {
+        guard::guard(name, guard, &mut context);
     }
     route::names(&mut context);
     for route in &config.routes {

@@ -1,7 +1,7 @@
 //! Contradictions within routes: names, targets, conditions.
 
 use crate::config::{
-    check::{CheckContext, session},
+    check::{CheckContext, guard, session},
     diagnostic::Location,
     messages::suggest,
     schema::{
@@ -114,6 +114,7 @@ pub(crate) fn route(route: &Route, at: Option<Location>, context: &mut CheckCont
         );
     }
     token(&route.token, context.in_table(at, "token"), context);
+    guard::of_route(route, at, context);
     if route.allow.is_empty() {
         let hint = "leave it out, or name networks such as \"10.0.0.0/8\"";
         context.add(

@@ -1,7 +1,7 @@
 //! Warns of named things that nothing uses: pools without a route, and settings whose counterpart is missing.
 
 use crate::config::{
-    check::{CheckContext, path},
+    check::{CheckContext, guard::lists, path},
     schema::{route::ClientCert, tls::Challenge},
     values::{address::AdminAddress, pattern::HostPattern},
 };
@@ -21,6 +21,15 @@ pub(crate) fn unused(context: &mut CheckContext<'_>) {
             );
         }
         path::health(name, pool, context);
+    }
+    for (name, guard) in &config.guards {
+        if !config.routes.iter().any(|route| lists(route, name)) {
+            context.add(
+                guard.at,
+                format!("no route lists the guard `{name}`"),
+                format!("write guards = [\"{name}\"] in a route, or remove [guards.{name}]"),
+            );
+        }
     }
     let asks = |cert: ClientCert| cert != ClientCert::Off;
     if config.tls.client_ca.is_some() && !config.routes.iter().any(|route| asks(route.client_cert))

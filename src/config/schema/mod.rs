@@ -2,6 +2,7 @@
 //! the reference, and the attributes `x-…` are its facts (`applies.rs`).
 
 pub(crate) mod applies;
+pub(crate) mod guard;
 pub(crate) mod pool;
 pub(crate) mod route;
 pub(crate) mod server;
@@ -12,6 +13,7 @@ use crate::config::{
     diagnostic::{Diagnostics, Located, Location, Source},
     schema::{
         applies::Applies,
+        guard::Guard,
         pool::Pool,
         route::Route,
         server::{Limits, Server, default},
@@ -42,6 +44,8 @@ pub struct Config {
     pub session: Session,
     /// `[pools.NAME]`
     pub pools: BTreeMap<String, Located<Pool>>,
+    /// `[guards.NAME]`
+    pub guards: BTreeMap<String, Located<Guard>>,
     /// `[[routes]]`, in the order written.
     pub routes: Vec<Located<Route>>,
     /// The files that were read; locations refer to them.
@@ -105,6 +109,8 @@ pub(crate) struct File {
     pub(crate) session: Option<Located<Session>>,
     /// Named sets of backends.
     pub(crate) pools: BTreeMap<String, Located<Pool>>,
+    /// Named checks of who may open a session, and keep it. Routes list them.
+    pub(crate) guards: BTreeMap<String, Located<Guard>>,
     /// Rules over host, path and handshake headers, each with a target. The most specific rule wins; of equal rules the first.
     pub(crate) routes: Vec<Located<Route>>,
 }

@@ -76,6 +76,10 @@ pub struct Route {
     #[serde(default)]
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "require"))]
     pub client_cert: ClientCert,
+    /// Names of [guards] that each request must pass, in this order.
+    #[serde(default)]
+    #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = ["login"]))]
+    pub guards: Vec<Located<String>>,
     /// `true`: `lockgate tap` may show the frames of this route's sessions, including payloads, to every user of `server.admin`.
     #[serde(default)]
     #[schemars(extend("x-applies" = Applies::AtOnce, "x-example" = true))]

@@ -162,19 +162,7 @@ impl FromStr for TokenHeader {
                 "leave it out for \"authorization\", or write a name such as \"x-auth-token\"",
             )
         };
-        let name: HeaderName = text.parse().map_err(|_| bad("that is not a header name"))?;
-        let is_taken = TAKEN.contains(&name.as_str())
-            || TAKEN_PREFIXES
-                .iter()
-                .any(|prefix| name.as_str().starts_with(prefix));
-        if is_taken {
-            return Err(bad("that header has another meaning"));
-        }
-        if text.contains('_') {
-            // WSGI and CGI map both to the same variable.
-            return Err(bad("servers treat `_` like `-`"));
-        }
-        Ok(TokenHeader(name))
+        header_to_set(text).map(TokenHeader).map_err(bad)
     }
 }
 
@@ -182,6 +170,23 @@ impl fmt::Display for TokenHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.as_str())
     }
+}
+
+/// Parses the name of a header that Lockgate sets for backends. An error says why it cannot set this one.
+pub(crate) fn header_to_set(text: &str) -> Result<HeaderName, &'static str> {
+    let name: HeaderName = text.parse().map_err(|_| "that is not a header name")?;
+    let is_taken = TAKEN.contains(&name.as_str())
+        || TAKEN_PREFIXES
+            .iter()
+            .any(|prefix| name.as_str().starts_with(prefix));
+    if is_taken {
+        return Err("that header has another meaning");
+    }
+    if text.contains('_') {
+        // WSGI and CGI map both to the same variable.
+        return Err("servers treat `_` like `-`");
+    }
+    Ok(name)
 }
 
 // === impl CheckPath ===

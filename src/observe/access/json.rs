@@ -2,7 +2,7 @@
 //! Durations are in seconds. Lines are pure ASCII, so that their contents cannot control a terminal.
 
 use crate::{
-    observe::access::record::{AccessEvent, SessionRecord, truncate, truncate_short},
+    observe::access::record::{AccessEvent, SessionFacts, truncate, truncate_short},
     proto::frame_tracker::FrameCounts,
 };
 use serde::Serialize;
@@ -43,6 +43,9 @@ pub(crate) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
             path: &truncate_short(request.path),
             route: request.route,
             backend: request.backend,
+            subject: request
+                .subject
+                .map(|subject| truncate(subject).into_owned()),
             status: request.status,
             duration: seconds(request.duration),
             why: request.why,
@@ -92,6 +95,7 @@ struct RequestLine<'a> {
     path: &'a str,
     route: Option<&'a str>,
     backend: Option<&'a str>,
+    subject: Option<String>,
     status: u16,
     duration: f64,
     why: Option<&'static str>,
@@ -124,10 +128,12 @@ struct SessionFields {
     backend: String,
     subprotocol: Option<String>,
     extensions: Option<String>,
+    subject: Option<String>,
 }
 
-impl From<&SessionRecord> for SessionFields {
-    fn from(session: &SessionRecord) -> Self {
+impl From<SessionFacts<'_>> for SessionFields {
+    fn from(facts: SessionFacts<'_>) -> Self {
+        let session = facts.record;
         let optional =
             |value: &Option<Box<str>>| value.as_deref().map(|v| truncate(v).into_owned());
         SessionFields {
@@ -140,6 +146,7 @@ impl From<&SessionRecord> for SessionFields {
             backend: session.backend.to_string(),
             subprotocol: optional(&session.subprotocol),
             extensions: optional(&session.extensions),
+            subject: facts.subject.map(|subject| truncate(subject).into_owned()),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     observe::{
         access::{
             file::{FileReopener, LogFile},
-            record::{AccessEvent, RequestRecord, SessionEnd, SessionRecord},
+            record::{AccessEvent, RequestRecord, SessionEnd, SessionFacts},
             throttle::RefusalThrottle,
         },
         async_writer::{self, LogGuard},
@@ -99,12 +99,12 @@ impl AccessLog {
     }
 
     /// Writes the line of a session that has opened.
-    pub fn opened(&self, session: &SessionRecord) {
+    pub fn opened(&self, session: SessionFacts<'_>) {
         self.write(AccessEvent::Open(session));
     }
 
     /// Writes the line of a session that has closed.
-    pub fn closed(&self, session: &SessionRecord, end: &SessionEnd) {
+    pub fn closed(&self, session: SessionFacts<'_>, end: &SessionEnd) {
         self.write(AccessEvent::Close(session, end));
     }
 

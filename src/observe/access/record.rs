@@ -27,6 +27,15 @@ pub struct SessionRecord {
     pub extensions: Option<Box<str>>,
 }
 
+/// A session, and who opened it.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionFacts<'a> {
+    /// The facts known when it opened.
+    pub record: &'a SessionRecord,
+    /// The name of the user or client, if guards have verified one.
+    pub subject: Option<&'a str>,
+}
+
 /// How a session ended.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionEnd {
@@ -63,6 +72,8 @@ pub struct RequestRecord<'a> {
     pub route: Option<&'a str>,
     /// The backend's address, if one was chosen.
     pub backend: Option<&'a str>,
+    /// The name of the user or client, if guards have verified one.
+    pub subject: Option<&'a str>,
     /// The status code of the response to the client.
     pub status: u16,
     /// The time until the head of the response.
@@ -85,8 +96,8 @@ pub(crate) struct OmittedRecord {
 /// An event that has a line in the access log.
 #[derive(Clone, Copy)]
 pub(crate) enum AccessEvent<'a> {
-    Open(&'a SessionRecord),
-    Close(&'a SessionRecord, &'a SessionEnd),
+    Open(SessionFacts<'a>),
+    Close(SessionFacts<'a>, &'a SessionEnd),
     Request(&'a RequestRecord<'a>),
     Omitted(&'a OmittedRecord),
 }

@@ -54,6 +54,7 @@ fn request() -> RequestRecord<'static> {
         path: "/ws",
         route: None,
         backend: None,
+        subject: None,
         status: 403,
         duration: Duration::from_micros(850),
         why: Some("origin"),

@@ -2,7 +2,7 @@
 
 use crate::{
     observe::access::record::{
-        AccessEvent, OmittedRecord, RequestRecord, SessionEnd, SessionRecord, truncate,
+        AccessEvent, OmittedRecord, RequestRecord, SessionEnd, SessionFacts, truncate,
         truncate_short,
     },
     proto::frame_tracker::FrameCounts,
@@ -33,11 +33,14 @@ pub(crate) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
 /// In bytes: most lines fit, and need one allocation.
 const TYPICAL_LINE_LEN: usize = 256;
 
-struct OpenText<'a>(&'a SessionRecord);
+struct OpenText<'a>(SessionFacts<'a>);
 
 impl Display for OpenText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let session = self.0;
+        let SessionFacts {
+            record: session,
+            subject,
+        } = self.0;
         write!(
             f,
             "{:016x} {} {} route={} backend={} h={}",
@@ -49,7 +52,8 @@ impl Display for OpenText<'_> {
             session.http,
         )?;
         pair(f, "subprotocol", session.subprotocol.as_deref())?;
-        pair(f, "extensions", session.extensions.as_deref())
+        pair(f, "extensions", session.extensions.as_deref())?;
+        pair(f, "subject", subject)
     }
 }
 
@@ -90,6 +94,7 @@ impl Display for RequestText<'_> {
         pair(f, "why", request.why)?;
         pair(f, "route", request.route)?;
         pair(f, "backend", request.backend)?;
+        pair(f, "subject", request.subject)?;
         write!(f, " h={}", request.http)
     }
 }
