@@ -82,12 +82,11 @@ pub(crate) async fn authorize(
 ) -> Result<Authorized, Denial> {
     let mut authorized = Authorized::default();
     for guard in guards {
-        match &guard.kind {
-            GuardKind::Jwt(jwt) => {
-                let token = jwt.authorize(request.token, services).await?;
-                jwt.apply(&token, &mut authorized)?;
-            }
-        }
+        let admitted = guard.authorize(request, services, &mut authorized).await;
+        admitted.map_err(|denial| Denial {
+            guard: Some(guard.name.clone()),
+            ..denial
+        })?;
     }
     Ok(authorized)
 }
@@ -119,10 +118,31 @@ impl IdentityGuard {
         Some(IdentityGuard { name, kind })
     }
 
+    async fn authorize(
+        &self,
+        request: &AuthRequest<'_>,
+        services: &AuthServices,
+        authorized: &mut Authorized,
+    ) -> Result<(), Denial> {
+        match &self.kind {
+            GuardKind::Jwt(jwt) => {
+                let token = jwt.authorize(request.token, services).await?;
+                jwt.apply(&token, authorized)
+            }
+        }
+    }
+
     /// Returns the guard for tokens, if it is one.
     pub(crate) fn jwt(&self) -> Option<&JwtGuard> {
         match &self.kind {
             GuardKind::Jwt(jwt) => Some(jwt),
+        }
+    }
+
+    /// Describes what the guard decides about a request. It sends nothing, and does not count the request.
+    pub(crate) fn explain(&self, request: &AuthRequest<'_>) -> String {
+        match &self.kind {
+            GuardKind::Jwt(jwt) => jwt.explain(request.token),
         }
     }
 
