@@ -3,7 +3,7 @@
 use crate::config::{
     diagnostic::Located,
     schema::{applies::Applies, server::default},
-    values::{acme::Secret, units::DurationValue},
+    values::{acme::Secret, units::{DurationValue, Size}},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -119,6 +119,10 @@ pub struct ForwardAuth {
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "2s"))]
     #[schemars(extend("x-limit" = "the request is refused with 503"))]
     pub timeout: DurationValue,
+    /// The limit on the head of a response of the service.
+    #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "16KiB"))]
+    #[schemars(extend("x-limit" = "the request is refused with 503"))]
+    pub headers_max: Size,
     /// How often the service is asked again during a session; 401, 403 and redirects close it. "0s": never.
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "5m"))]
     #[schemars(extend("x-limit" = "the service is asked again"))]
@@ -264,6 +268,16 @@ impl JwtAlgorithm {
 
 // === impl ForwardAuth ===
 
+impl ForwardAuth {
+    /// Returns the entries of `copy`: the header of the response, and its name for the backend.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.copy.iter().map(|entry| match entry.split_once('>') {
+            Some((from, to)) => (from.trim(), to.trim()),
+            None => (entry.trim(), entry.trim()),
+        })
+    }
+}
+
 impl Default for ForwardAuth {
     fn default() -> Self {
         ForwardAuth {
@@ -272,6 +286,7 @@ impl Default for ForwardAuth {
             copy: Vec::new(),
             ca: None,
             timeout: default("5s"),
+            headers_max: default("64KiB"),
             recheck: default("0s"),
             grace: default("15m"),
             redirects: AuthRedirects::Unauthorized,
