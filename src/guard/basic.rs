@@ -1,7 +1,7 @@
 //! User names and passwords (RFC 7617), verified by a file of hashes.
 //!
-//! Browsers send them with every request, so verified ones are kept for a minute, under a keyed hash. Concurrent requests
-//! with the same credentials wait for one verification.
+//! Browsers send them with every request, so verified ones are kept for a minute, under a keyed hash. Concurrent
+//! requests with the same credentials wait for one verification.
 
 use crate::{
     config::{self, Diagnostic, Located},
@@ -67,7 +67,7 @@ struct VerifiedCredentials {
 struct CredentialTable {
     /// At most [`MAX_VERIFIED`].
     verified: HashMap<CredentialKey, Instant>,
-    /// At most as many as the queue of [`PasswordChecks`] has.
+    /// Bounded by the queue of [`PasswordChecks`].
     pending: HashMap<CredentialKey, watch::Receiver<Verdict>>,
 }
 
@@ -381,3 +381,97 @@ const MAX_VERIFIED: usize = 4096;
 
 /// How long a request waits for the verification of its password.
 const MAX_WAIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        guard::authorization::BearerToken, lifecycle::tasks::Tasks, net::resolver::Resolver,
+    };
+    use ::http::Method;
+    use tokio::time::{advance, pause};
+
+    /// A guard with one user, "anna", whose password is "x".
+    fn guard() -> BasicGuard {
+        let text = "anna:$2b$04$nDhbx85eArCso/8L2/ysuOc6nXn/IoRPeK74h0.glBeXT7lFfWBLW";
+        BasicGuard {
+            users: Arc::new(UserFile::parse(text.as_bytes(), true).unwrap()),
+            content: [0; 32],
+            challenge: HeaderValue::from_static("Basic"),
+            header: None,
+            verified: Arc::default(),
+        }
+    }
+
+    async fn status(
+        guard: &BasicGuard,
+        services: &AuthServices,
+        user: &str,
+        password: &str,
+    ) -> u16 {
+        let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        let mut headers = HeaderMap::new();
+        let value = format!("Basic {encoded}").try_into().unwrap();
+        headers.insert(header::AUTHORIZATION, value);
+        let request = AuthRequest {
+            method: &Method::GET,
+            scheme: "https",
+            host: "a.test",
+            target: "/",
+            client: [192, 0, 2, 1].into(),
+            is_handshake: false,
+            headers: &headers,
+            token: BearerToken::Absent,
+        };
+        let mut authorized = Authorized::default();
+        match guard.authorize(&request, services, &mut authorized).await {
+            Ok(()) => 200,
+            Err(denial) => denial.status.as_u16(),
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_user_costs_one_hash_and_verified_credentials_cost_none_for_a_minute() {
+        let services = AuthServices::new(Tasks::default(), Resolver::system());
+        let hashes = || services.passwords.hashes();
+        let guard = guard();
+        assert_eq!(status(&guard, &services, "anna", "y").await, 401);
+        assert_eq!(hashes(), 1);
+        assert_eq!(status(&guard, &services, "unknown", "x").await, 401);
+        assert_eq!(hashes(), 2);
+        for _ in 0..20 {
+            assert_eq!(status(&guard, &services, "anna", "x").await, 200);
+        }
+        assert_eq!(hashes(), 3);
+        // A wrong password is not kept.
+        assert_eq!(status(&guard, &services, "anna", "y").await, 401);
+        assert_eq!(hashes(), 4);
+        pause();
+        advance(KEPT_FOR).await;
+        assert_eq!(status(&guard, &services, "anna", "x").await, 200);
+        assert_eq!(hashes(), 5);
+        assert!(guard.verified.lock().pending.is_empty());
+    }
+
+    #[tokio::test]
+    async fn concurrent_requests_with_the_same_credentials_cost_one_hash() {
+        let services = AuthServices::new(Tasks::default(), Resolver::system());
+        let guard = guard();
+        for (password, expected, hashes) in [("x", 200, 1), ("y", 401, 2)] {
+            let all = (0..50).map(|_| status(&guard, &services, "anna", password));
+            let all = futures_util::future::join_all(all).await;
+            assert_eq!(all, [expected; 50]);
+            assert_eq!(services.passwords.hashes(), hashes);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn table_of_verified_credentials_is_bounded() {
+        let guard = guard();
+        let mut table = guard.verified.lock();
+        for number in 0..3 * MAX_VERIFIED {
+            table.keep(keyed_hash(&[&number.to_be_bytes()]));
+            assert!(table.verified.len() <= MAX_VERIFIED);
+        }
+    }
+}

@@ -153,7 +153,8 @@ impl ForwardAuthGuard {
             Some(AuthorityAnswer::Refused(response)) => Err(self.refuse(response, request)),
             Some(AuthorityAnswer::Redirected(response)) => Err(self.redirect(response, request)),
             None => {
-                let text = "the service that decides about this request gives no answer, try again later";
+                let text =
+                    "the service that decides about this request gives no answer, try again later";
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 let denial = Denial::new(status, DenialReason::Authority, text);
                 Err(denial.with(header::RETRY_AFTER, HeaderValue::from_static("2")))
@@ -336,7 +337,12 @@ fn preset_path(preset: AuthPreset) -> &'static str {
 fn preset_copies(preset: AuthPreset) -> &'static [&'static str] {
     match preset {
         AuthPreset::None => &[],
-        AuthPreset::Authelia => &["remote-user", "remote-groups", "remote-name", "remote-email"],
+        AuthPreset::Authelia => &[
+            "remote-user",
+            "remote-groups",
+            "remote-name",
+            "remote-email",
+        ],
         AuthPreset::Authentik => &[
             "x-authentik-username",
             "x-authentik-groups",

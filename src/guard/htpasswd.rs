@@ -202,7 +202,9 @@ fn sha_crypt_cost(encoded: &str, hash_len: usize) -> Result<u64, BadUser> {
         _ => return Err(BadUser::Malformed),
     };
     let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
-    if hash.len() != hash_len || !hash.bytes().all(is_char) || PasswordHashRef::new(encoded).is_err()
+    if hash.len() != hash_len
+        || !hash.bytes().all(is_char)
+        || PasswordHashRef::new(encoded).is_err()
     {
         return Err(BadUser::Malformed);
     }
@@ -226,7 +228,9 @@ impl BadUser {
             BadUser::Cost => {
                 "bcrypt up to 16, argon2 up to 256 MiB, sha-crypt up to 1000000 rounds: `htpasswd -B -C 12 FILE NAME`"
             }
-            _ => "make the line with `htpasswd -B FILE NAME`, or `openssl passwd -6` for the part after `NAME:`",
+            _ => {
+                "make the line with `htpasswd -B FILE NAME`, or `openssl passwd -6` for the part after `NAME:`"
+            }
         }
     }
 }
@@ -244,3 +248,37 @@ const MAX_SHA_CRYPT_ROUNDS: u64 = 1_000_000;
 
 /// In bytes.
 pub(crate) const MAX_NAME_LEN: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BCRYPT: &str = "$2b$04$nDhbx85eArCso/8L2/ysuOc6nXn/IoRPeK74h0.glBeXT7lFfWBLW";
+    const SHA: &str = "$5$rounds=1001$3.Eqd5Qys8fBDcun$b423K0iSEafH4s2E.AVzaIJkMOAsOF/HyPJE.Vd7qTD";
+
+    #[test]
+    fn unknown_user_costs_the_costliest_hash_of_the_file() {
+        let text = format!(
+            "a:{SHA}\nb:{}\nc:{BCRYPT}\n",
+            BCRYPT.replace("$04$", "$06$")
+        );
+        let users = UserFile::parse(text.as_bytes(), true).unwrap();
+        assert!(users.costliest.encoded.starts_with("$2b$06$"));
+        assert!(users.has("a") && !users.has("d"));
+        assert!(!users.verify("d", b"x"));
+        assert!(users.verify("c", b"x") && !users.verify("c", b"y"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_with_their_line() {
+        let text = [format!("a:{SHA}\n").as_bytes(), b"b\xff:x\n"].concat();
+        let error = UserFile::parse(&text, false).unwrap_err();
+        assert_eq!((error.line, error.error), (2, BadUser::Encoding));
+    }
+
+    #[test]
+    fn debug_output_has_no_hash() {
+        let users = UserFile::parse(format!("a:{BCRYPT}").as_bytes(), true).unwrap();
+        assert!(!format!("{users:?}").contains("nDhb"));
+    }
+}

@@ -152,3 +152,89 @@ pub(crate) const ATTEMPT_INTERVAL: Duration = Duration::from_secs(6);
 
 /// Two generations of about 50 bytes for each address are 3 MiB.
 const MAX_GENERATION_LEN: usize = 32_768;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn address_has_ten_failed_attempts_and_one_more_every_six_seconds() {
+        let checks = PasswordChecks::default();
+        let client: IpAddr = [192, 0, 2, 1].into();
+        let fail = async || match checks.begin(client) {
+            Ok(permit) => checks.run(permit, || false).await == Some(false),
+            Err(limit) => {
+                assert_eq!(limit, CheckLimit::Attempts);
+                false
+            }
+        };
+        let mut failed = 0;
+        while fail().await {
+            failed += 1;
+        }
+        assert_eq!(failed, 10);
+        advance(ATTEMPT_INTERVAL).await;
+        assert!(fail().await && !fail().await);
+        let other: IpAddr = [192, 0, 2, 2].into();
+        for _ in 0..100 {
+            let permit = checks.begin(other).unwrap();
+            assert_eq!(checks.run(permit, || true).await, Some(true));
+        }
+        assert_eq!(checks.hashes(), 111);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_of_one_ipv6_network_share_their_attempts() {
+        let checks = PasswordChecks::default();
+        let of = |host: u16| format!("2001:db8:0:1::{host:x}").parse().unwrap();
+        let begun: Vec<_> = (0..100).map(|host| checks.begin(of(host))).collect();
+        assert_eq!(begun.iter().filter(|it| it.is_ok()).count(), 10);
+        assert!(checks.begin("2001:db8:0:2::1".parse().unwrap()).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn queue_has_66_checks_and_the_table_of_addresses_is_bounded() {
+        let checks = PasswordChecks::default();
+        let of = |number: u32| IpAddr::from(Ipv4Addr::from_bits(number));
+        let queued: Vec<_> = (0..66).map(|number| checks.begin(of(number))).collect();
+        assert!(queued.iter().all(Result::is_ok));
+        assert_eq!(checks.begin(of(66)).unwrap_err(), CheckLimit::Queue);
+        drop(queued);
+        for number in 0..100_000 {
+            drop(checks.begin(of(number)).unwrap());
+        }
+        let attempts = checks.lock();
+        assert!(attempts.current.len() + attempts.previous.len() <= 2 * MAX_GENERATION_LEN);
+    }
+
+    #[tokio::test]
+    async fn at_most_two_hashes_run_at_once_and_a_panic_releases_its_slot() {
+        let checks = Arc::new(PasswordChecks::default());
+        let running = Arc::new(AtomicU64::new(0));
+        let mut most = Vec::new();
+        for number in 0..9_u32 {
+            let (checks, running) = (checks.clone(), running.clone());
+            let permit = checks.begin(Ipv4Addr::from_bits(number).into()).unwrap();
+            most.push(async move {
+                let most = Arc::new(AtomicU64::new(0));
+                let seen = most.clone();
+                let verify = move || {
+                    seen.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
+                    std::thread::sleep(Duration::from_millis(20));
+                    running.fetch_sub(1, Relaxed);
+                    true
+                };
+                checks.run(permit, verify).await;
+                most.load(Relaxed)
+            });
+        }
+        let most = futures_util::future::join_all(most).await;
+        assert_eq!(most.iter().max(), Some(&2));
+        let permit = checks.begin([192, 0, 2, 1].into()).unwrap();
+        assert_eq!(checks.run(permit, || panic!("on purpose")).await, None);
+        assert_eq!(checks.running.available_permits(), MAX_RUNNING);
+        assert_eq!(checks.queue.available_permits(), MAX_RUNNING + MAX_QUEUED);
+    }
+}

@@ -1,4 +1,4 @@
-//! A web client for one server that keeps its connections open between requests, for a service that is asked about each
+//! A web client of one server, which keeps its connections open between requests: `guard` asks a service about each
 //! request of a client. Redirects are not followed.
 //!
 //! An idle connection has no task: it is polled before it is used again, and one that the server has closed is dropped.

@@ -1,6 +1,7 @@
 //! Guards that ask a service: what it receives, what each kind of answer causes, and how sessions end that it no longer
 //! admits. The services are fakes of Authelia, authentik and oauth2-proxy, by their documentation.
 
+mod caddy;
 mod recheck;
 
 use crate::harness::{
@@ -21,15 +22,19 @@ fn guard(backend: &Recorder, authority: &str, more: &str) -> Setup {
 
 /// Sends a plain request, and returns the response with its body.
 async fn send(wire: &mut Wire, method: &str, target: &str, more: &str) -> (Head, String) {
-    wire.send(format!("{method} {target} HTTP/1.1\r\nHost: a.test\r\n{more}\r\n"))
-        .await;
+    wire.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: a.test\r\n{more}\r\n"
+    ))
+    .await;
     let head = wire.head().await;
     let body = wire.body(&head).await;
     (head, String::from_utf8(body).expect("UTF-8"))
 }
 
 fn path(head: &Head) -> &str {
-    head.start.split(' ').nth(1).unwrap_or_default()
+    let target = head.start.split(' ').nth(1).unwrap_or_default();
+    // Caddy adds the query of the client.
+    target.split('?').next().unwrap_or_default()
 }
 
 fn has_cookie(head: &Head, pair: &str) -> bool {
@@ -57,15 +62,25 @@ fn authelia(head: &Head) -> Reply {
         return Reply::Send(response("200 OK", more, "200 OK"));
     }
     if has_cookie(head, "authelia_session=other") {
-        return Reply::Send(response("403 Forbidden", "Content-Type: text/plain\r\n", "403 Forbidden"));
+        return Reply::Send(response(
+            "403 Forbidden",
+            "Content-Type: text/plain\r\n",
+            "403 Forbidden",
+        ));
     }
     let location = format!("https://auth.example.com/?rd={proto}://{host}{uri}&rm={method}");
     let more = format!(
         "Location: {location}\r\nContent-Type: text/html\r\nSet-Cookie: authelia_session=new; Secure\r\n"
     );
     let body = format!("<a href=\"{location}\">Found</a>");
-    let is_page = head.get("accept").is_some_and(|it| it.contains("text/html"));
-    let status = if is_page { "302 Found" } else { "401 Unauthorized" };
+    let is_page = head
+        .get("accept")
+        .is_some_and(|it| it.contains("text/html"));
+    let status = if is_page {
+        "302 Found"
+    } else {
+        "401 Unauthorized"
+    };
     Reply::Send(response(status, &more, &body))
 }
 
@@ -110,7 +125,9 @@ fn admit(_: &Head) -> Reply {
 async fn service_receives_the_conventional_headers_and_nothing_of_the_upgrade() {
     let (backend, authority) = (Recorder::backend().await, Recorder::start(admit).await);
     let url = format!("http://{}/ask?app=chat", authority.address);
-    let lockgate = guard(&backend, &url, "copy = [\"Remote-User > X-User\"]").start().await;
+    let lockgate = guard(&backend, &url, "copy = [\"Remote-User > X-User\"]")
+        .start()
+        .await;
     let forged = "X-Forwarded-Method: PUT\r\nX-Forwarded-Uri: /public\r\nX-Forwarded-For: 9.9.9.9\r\n\
                   X-Forwarded-Host: evil\r\nX-Original-URL: https://evil/\r\nX_Forwarded_Uri: /public\r\n\
                   X-Forwarded-Upgrade: websocket\r\n";
@@ -119,14 +136,19 @@ async fn service_receives_the_conventional_headers_and_nothing_of_the_upgrade() 
     );
     let mut wire = lockgate.connect().await;
     let body = format!("{more}Content-Length: 5\r\n");
-    wire.send(format!("POST /page?q=1 HTTP/1.1\r\nHost: a.test\r\n{body}\r\nhello"))
-        .await;
+    wire.send(format!(
+        "POST /page?q=1 HTTP/1.1\r\nHost: a.test\r\n{body}\r\nhello"
+    ))
+    .await;
     assert_eq!(wire.head().await.status(), 200);
     let mut client = lockgate.upgrade("/ws?room=%2F1", &more).await;
     assert_eq!(client.head().await.status(), 101);
     let heads = authority.heads();
     assert_eq!(heads.len(), 2);
-    for (head, method, target) in [(&heads[0], "POST", "/page?q=1"), (&heads[1], "GET", "/ws?room=%2F1")] {
+    for (head, method, target) in [
+        (&heads[0], "POST", "/page?q=1"),
+        (&heads[1], "GET", "/ws?room=%2F1"),
+    ] {
         assert_eq!(head.start, "GET /ask?app=chat HTTP/1.1");
         let original = format!("https://a.test{target}");
         let local = "127.0.0.1";
@@ -170,7 +192,7 @@ async fn service_receives_the_conventional_headers_and_nothing_of_the_upgrade() 
 }
 
 #[tokio::test]
-async fn handshake_over_http2_is_asked_about_as_get_with_all_its_cookies() {
+async fn handshake_over_http2_is_sent_as_get_with_all_its_cookies() {
     let (backend, authority) = (Recorder::backend().await, Recorder::start(admit).await);
     let url = format!("http://{}/", authority.address);
     let lockgate = guard(&backend, &url, "").start().await;
@@ -222,7 +244,8 @@ async fn authelia_admits_redirects_pages_and_refuses_others() {
     assert_eq!(client.head().await.status(), 401);
     // A request whose body is not read closes its connection.
     let more = "Content-Length: 3\r\nAccept: text/html\r\n";
-    wire.send(format!("POST / HTTP/1.1\r\nHost: a.test\r\n{more}\r\nabc")).await;
+    wire.send(format!("POST / HTTP/1.1\r\nHost: a.test\r\n{more}\r\nabc"))
+        .await;
     assert_eq!(wire.head().await.status(), 302);
     assert_eq!(backend.count(), 2);
     let denied = lockgate.record(|it| it["why"] == "forward-auth").await;
@@ -241,13 +264,20 @@ async fn redirect_of_a_handshake_is_a_401_with_the_location() {
     let head = client.head().await;
     let body = String::from_utf8(client.body(&head).await).expect("UTF-8");
     assert_eq!(head.status(), 401);
-    assert!(body.contains(location) && head.get("location").is_none(), "{body}");
+    assert!(
+        body.contains(location) && head.get("location").is_none(),
+        "{body}"
+    );
     assert_eq!(head.all("set-cookie"), [cookie]);
     let mut h2 = lockgate.h2().await;
     assert_eq!(h2.websocket("/ws", &[]).await.0.status(), 401);
     let mut wire = lockgate.connect().await;
     assert_eq!(send(&mut wire, "GET", "/", "").await.0.status(), 302);
-    let passing = guard(&backend, &url, "preset = \"authentik\"\nredirects = \"pass\"");
+    let passing = guard(
+        &backend,
+        &url,
+        "preset = \"authentik\"\nredirects = \"pass\"",
+    );
     let passing = passing.start().await;
     let mut client = passing.upgrade("/ws", "").await;
     let head = client.head().await;
@@ -292,16 +322,24 @@ async fn cookies_of_the_service_reach_the_client_on_the_101_on_responses_and_on_
 
 #[tokio::test]
 async fn oauth2_proxy_leads_pages_to_its_sign_in() {
-    let (backend, authority) = (Recorder::backend().await, Recorder::start(oauth2_proxy).await);
+    let (backend, authority) = (
+        Recorder::backend().await,
+        Recorder::start(oauth2_proxy).await,
+    );
     let url = format!("http://{}/oauth2/auth", authority.address);
-    let lockgate = guard(&backend, &url, "preset = \"oauth2-proxy\"").start().await;
+    let lockgate = guard(&backend, &url, "preset = \"oauth2-proxy\"")
+        .start()
+        .await;
     let mut wire = lockgate.connect().await;
     let page = "Accept: text/html\r\n";
     let (head, _) = send(&mut wire, "GET", "/a?b=1&c=%20", page).await;
     assert_eq!(head.status(), 302);
     let location = "/oauth2/sign_in?rd=https%3A%2F%2Fa.test%2Fa%3Fb%3D1%26c%3D%2520";
     assert_eq!(head.all("location"), [location]);
-    for (method, more) in [("POST", "Accept: text/html\r\nContent-Length: 0\r\n"), ("GET", "Accept: */*\r\n")] {
+    for (method, more) in [
+        ("POST", "Accept: text/html\r\nContent-Length: 0\r\n"),
+        ("GET", "Accept: */*\r\n"),
+    ] {
         let (head, body) = send(&mut wire, method, "/a", more).await;
         assert_eq!((head.status(), &*body), (401, "Unauthorized\n"));
         assert_eq!(head.all("content-type"), ["text/plain; charset=utf-8"]);
@@ -332,14 +370,17 @@ async fn forged_identity_headers_never_reach_the_backend() {
         "x-user",
     ];
     let backend = Recorder::backend().await;
-    let authority = Recorder::start(|_| {
-        Reply::Send(response("200 OK", "X-authentik-username: anna\r\n", ""))
-    })
-    .await;
+    let authority =
+        Recorder::start(|_| Reply::Send(response("200 OK", "X-authentik-username: anna\r\n", "")))
+            .await;
     let url = format!("http://{}", authority.address);
-    let lockgate = guard(&backend, &url, "preset = \"authentik\"\ncopy = [\"Remote-User > X-User\"]")
-        .start()
-        .await;
+    let lockgate = guard(
+        &backend,
+        &url,
+        "preset = \"authentik\"\ncopy = [\"Remote-User > X-User\"]",
+    )
+    .start()
+    .await;
     let mut wire = lockgate.connect().await;
     let (mut forged, mut seed) = (0, 1_u64);
     while forged < 10_000 {
@@ -382,7 +423,7 @@ async fn forged_identity_headers_never_reach_the_backend() {
 }
 
 #[tokio::test]
-async fn service_without_a_usable_answer_admits_nobody() {
+async fn service_without_a_usable_answer_admits_no_request() {
     let (backend, authority) = (Recorder::backend().await, Recorder::start(admit).await);
     let url = format!("http://{}/ask?secret=1", authority.address);
     let more = "timeout = \"500ms\"\nheaders_max = \"8KiB\"";
@@ -390,28 +431,51 @@ async fn service_without_a_usable_answer_admits_nobody() {
     let rows: Vec<(&str, fn() -> Reply)> = vec![
         ("silent", || Reply::Silent),
         ("closed", || Reply::Last(String::new())),
-        ("garbage", || Reply::Last("\u{0}\u{1}SSH-2.0\r\n\r\n".into())),
+        ("garbage", || {
+            Reply::Last("\u{0}\u{1}SSH-2.0\r\n\r\n".into())
+        }),
         ("404", || Reply::Send(response("404 Not Found", "", ""))),
-        ("500", || Reply::Send(response("500 Internal Server Error", "", ""))),
-        ("304", || Reply::Send("HTTP/1.1 304 Not Modified\r\n\r\n".into())),
-        ("101", || Reply::Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n".into())),
-        ("redirect without location", || Reply::Send(response("302 Found", "", ""))),
-        ("truncated", || Reply::Last("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".into())),
+        ("500", || {
+            Reply::Send(response("500 Internal Server Error", "", ""))
+        }),
+        ("304", || {
+            Reply::Send("HTTP/1.1 304 Not Modified\r\n\r\n".into())
+        }),
+        ("101", || {
+            Reply::Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n".into())
+        }),
+        ("redirect without location", || {
+            Reply::Send(response("302 Found", "", ""))
+        }),
+        ("truncated", || {
+            Reply::Last("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".into())
+        }),
         ("large head", || {
             let more = format!("X-Pad: {}\r\n", "a".repeat(20_000));
             Reply::Send(response("200 OK", &more, ""))
         }),
-        ("many fields", || Reply::Send(response("200 OK", &"A: b\r\n".repeat(300), ""))),
-        ("large body", || Reply::Send(response("401 Unauthorized", "", &"a".repeat(70_000)))),
-        ("endless head", || Reply::Endless("HTTP/1.1 200 OK\r\n".into(), b"A: b\r\n")),
+        ("many fields", || {
+            Reply::Send(response("200 OK", &"A: b\r\n".repeat(300), ""))
+        }),
+        ("large body", || {
+            Reply::Send(response("401 Unauthorized", "", &"a".repeat(70_000)))
+        }),
+        ("endless head", || {
+            Reply::Endless("HTTP/1.1 200 OK\r\n".into(), b"A: b\r\n")
+        }),
         ("endless interim responses", || {
             Reply::Endless(String::new(), b"HTTP/1.1 103 Early Hints\r\n\r\n")
         }),
         ("endless body", || {
-            Reply::Endless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".into(), b"1\r\na\r\n")
+            Reply::Endless(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
+                b"1\r\na\r\n",
+            )
         }),
         ("two lengths", || {
-            Reply::Last("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".into())
+            Reply::Last(
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".into(),
+            )
         }),
     ];
     for (name, reply) in &rows {
@@ -423,19 +487,26 @@ async fn service_without_a_usable_answer_admits_nobody() {
         assert_eq!(head.status(), 503, "{name}");
         assert_eq!(head.all("retry-after"), ["2"], "{name}");
         assert!(!body.contains("127.0.0.1"), "{name}: {body}");
-        assert!(begun.elapsed() < Duration::from_secs(3), "{name}: {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(3),
+            "{name}: {:?}",
+            begun.elapsed()
+        );
         let mut client = lockgate.upgrade("/ws", "").await;
         assert_eq!(client.head().await.status(), 503, "{name}");
     }
     assert_eq!(backend.count(), 0);
-    let count = lockgate.metric("lockgate_refusals_total{why=\"authority\"}").await;
-    assert!(count >= (2 * rows.len()) as f64, "{count}");
+    let series = "lockgate_refusals_total{status=\"503\",why=\"authority\"}";
+    lockgate.until_metric(series, (2 * rows.len()) as f64).await;
     let warned = lockgate.log("WARN");
     let warned = warned
         .iter()
         .find(|line| line.to_string().contains("forward_auth"));
     let line = warned.expect("a warning").to_string();
-    assert!(line.contains("company") && line.contains("/ask") && !line.contains("secret"), "{line}");
+    assert!(
+        line.contains("company") && line.contains("/ask") && !line.contains("secret"),
+        "{line}"
+    );
     // It recovers at once.
     authority.set(admit);
     let mut wire = lockgate.connect().await;
@@ -443,20 +514,43 @@ async fn service_without_a_usable_answer_admits_nobody() {
 }
 
 #[tokio::test]
-async fn service_that_is_down_is_refused_and_one_that_closes_its_connections_is_asked_again() {
+async fn request_is_refused_while_the_service_is_down_and_admitted_over_new_connections() {
     let backend = Recorder::backend().await;
     let closed = crate::harness::free_port();
-    let down = guard(&backend, &format!("http://127.0.0.1:{closed}/"), "").start().await;
+    let down = guard(&backend, &format!("http://127.0.0.1:{closed}/"), "")
+        .start()
+        .await;
     let mut wire = down.connect().await;
     assert_eq!(send(&mut wire, "GET", "/", "").await.0.status(), 503);
     assert_eq!(backend.count(), 0);
     let authority = Recorder::start(|_| Reply::Last(response("200 OK", "", ""))).await;
-    let lockgate = guard(&backend, &format!("http://{}/", authority.address), "").start().await;
+    let lockgate = guard(&backend, &format!("http://{}/", authority.address), "")
+        .start()
+        .await;
     let mut wire = lockgate.connect().await;
     for _ in 0..20 {
         assert_eq!(send(&mut wire, "GET", "/", "").await.0.status(), 200);
     }
     assert_eq!((authority.count(), authority.connections()), (20, 20));
+}
+
+#[tokio::test]
+async fn https_service_needs_a_certificate_of_the_configured_ca() {
+    let backend = Recorder::backend().await;
+    let authority = Recorder::start(admit).await;
+    // The service is behind a Lockgate of its own, whose development CA signs its certificate.
+    let front = Lockgate::to(authority.address).start().await;
+    let url = format!("https://localhost:{}/", front.https.port());
+    let ca = format!("ca = \"{}\"", front.ca().display());
+    let trusting = guard(&backend, &url, &ca).start().await;
+    let mut wire = trusting.connect().await;
+    for _ in 0..3 {
+        assert_eq!(send(&mut wire, "GET", "/", "").await.0.status(), 200);
+    }
+    let other = guard(&backend, &url, "").start().await;
+    let mut wire = other.connect().await;
+    assert_eq!(send(&mut wire, "GET", "/", "").await.0.status(), 503);
+    assert_eq!((authority.count(), backend.count()), (3, 3));
 }
 
 #[tokio::test]
@@ -469,12 +563,17 @@ async fn refusal_is_relayed_without_the_headers_of_its_connection() {
         Reply::Send(response("401 Unauthorized", more, "<h1>no</h1>"))
     })
     .await;
-    let lockgate = guard(&backend, &format!("http://{}/", authority.address), "").start().await;
+    let lockgate = guard(&backend, &format!("http://{}/", authority.address), "")
+        .start()
+        .await;
     let mut wire = lockgate.connect().await;
     for _ in 0..2 {
         let (head, body) = send(&mut wire, "GET", "/", "").await;
         assert_eq!((head.status(), &*body), (401, "<h1>no</h1>"));
-        assert_eq!(head.all("www-authenticate"), ["Basic realm=\"a\"", "Bearer"]);
+        assert_eq!(
+            head.all("www-authenticate"),
+            ["Basic realm=\"a\"", "Bearer"]
+        );
         assert_eq!(head.all("set-cookie"), ["a=1", "b=2"]);
         assert_eq!(head.all("content-length"), ["11"]);
         assert_eq!(head.all("x-kept"), ["1"]);
@@ -485,7 +584,10 @@ async fn refusal_is_relayed_without_the_headers_of_its_connection() {
     let mut h2 = lockgate.h2().await;
     let answer = h2.send(request("GET", "/")).await;
     assert_eq!(answer.status(), 401);
-    assert_eq!(answer.headers().get_all("www-authenticate").iter().count(), 2);
+    assert_eq!(
+        answer.headers().get_all("www-authenticate").iter().count(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -494,23 +596,68 @@ async fn reload_with_contradictory_keys_is_refused_with_their_place() {
     let config = folder.path().join("lockgate.toml");
     let rows = [
         ("url = \"http://127.0.0.1:1/\"", None),
-        ("url = \"http://127.0.0.1:1/\"\nca = \"x.pem\"", Some("ca with an http:// URL")),
-        ("url = \"http://user@127.0.0.1:1/\"", Some("a user name or a password")),
+        (
+            "url = \"http://127.0.0.1:1/\"\nca = \"x.pem\"",
+            Some("ca with an http:// URL"),
+        ),
+        (
+            "url = \"http://user@127.0.0.1:1/\"",
+            Some("a user name or a password"),
+        ),
         ("url = \"http://127.0.0.1:1/#a\"", Some("fragment")),
-        ("url = \"unix:/run/x\"", Some("is not an http:// or https:// URL")),
-        ("url = \"http://127.0.0.1:1/\"\ntimeout = \"0s\"", Some("timeout is not within")),
-        ("url = \"http://127.0.0.1:1/\"\nheaders_max = \"1KiB\"", Some("headers_max is not within")),
-        ("url = \"http://127.0.0.1:1/\"\ncopy = [\"a b\"]", Some("`a b` is not the name of a header")),
-        ("url = \"http://127.0.0.1:1/\"\ncopy = [\"a > host\"]", Some("no backend can receive")),
-        ("url = \"http://127.0.0.1:1/\"\ncopy = [\"x_user\"]", Some("no backend can receive")),
-        ("url = \"http://127.0.0.1:1/\"\ncopy = [\"a > x-user\", \"b > X-User\"]", Some("sets the header x-user twice")),
-        ("url = \"http://127.0.0.1:1/\"\ngrace = \"1m\"", Some("grace without recheck")),
-        ("url = \"http://127.0.0.1:1/\"\nclose_code = 3001", Some("close_code without recheck")),
-        ("url = \"http://127.0.0.1:1/\"\nrecheck = \"10ms\"", Some("recheck is shorter than 1s")),
-        ("url = \"http://127.0.0.1:1/\"\nrecheck = \"1m\"\ngrace = \"1m\"\nclose_code = 3001", None),
-        ("url = \"https://127.0.0.1:1/\"\nca = \"missing.pem\"", Some("missing.pem")),
+        (
+            "url = \"unix:/run/x\"",
+            Some("is not an http:// or https:// URL"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\ntimeout = \"0s\"",
+            Some("timeout is not within"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\nheaders_max = \"1KiB\"",
+            Some("headers_max is not within"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\ncopy = [\"a b\"]",
+            Some("`a b` is not the name of a header"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\ncopy = [\"a > host\"]",
+            Some("no backend can receive"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\ncopy = [\"x_user\"]",
+            Some("no backend can receive"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\ncopy = [\"a > x-user\", \"b > X-User\"]",
+            Some("sets the header x-user twice"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\ngrace = \"1m\"",
+            Some("grace without recheck"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\nclose_code = 3001",
+            Some("close_code without recheck"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\nrecheck = \"10ms\"",
+            Some("recheck is shorter than 1s"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\nrecheck = \"1m\"\ngrace = \"1m\"\nclose_code = 3001",
+            None,
+        ),
+        (
+            "url = \"https://127.0.0.1:1/\"\nca = \"missing.pem\"",
+            Some("missing.pem"),
+        ),
         ("preset = \"authelia\"", Some("names no service")),
-        ("url = \"http://127.0.0.1:1/\"\npreset = \"keycloak\"", Some("keycloak")),
+        (
+            "url = \"http://127.0.0.1:1/\"\npreset = \"keycloak\"",
+            Some("keycloak"),
+        ),
     ];
     for (keys, expected) in rows {
         let text = format!(

@@ -3,7 +3,10 @@
 use crate::config::{
     diagnostic::Located,
     schema::{applies::Applies, server::default},
-    values::{acme::Secret, units::{DurationValue, Size}},
+    values::{
+        acme::Secret,
+        units::{DurationValue, Size},
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

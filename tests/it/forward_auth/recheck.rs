@@ -28,7 +28,8 @@ fn admit() -> Reply {
 }
 
 async fn open(lockgate: &Lockgate) -> Wire {
-    let more = format!("Cookie: {SECRET}\r\nAuthorization: Bearer very-secret\r\nUser-Agent: test\r\n");
+    let more =
+        format!("Cookie: {SECRET}\r\nAuthorization: Bearer very-secret\r\nUser-Agent: test\r\n");
     let mut client = lockgate.upgrade("/ws?q=1", &more).await;
     assert_eq!(client.head().await.status(), 101);
     client
@@ -61,7 +62,10 @@ async fn revoked_user_is_disconnected_within_recheck_and_one_second() {
         for client in &mut clients {
             let close = client.frame().await;
             assert!(close.is_close());
-            assert_eq!(close.payload, [&3456_u16.to_be_bytes()[..], b"access revoked"].concat());
+            assert_eq!(
+                close.payload,
+                [&3456_u16.to_be_bytes()[..], b"access revoked"].concat()
+            );
             let late = revoked.elapsed();
             assert!(late < Duration::from_secs(2), "{late:?}");
         }
@@ -70,9 +74,13 @@ async fn revoked_user_is_disconnected_within_recheck_and_one_second() {
         assert_eq!(end["subject"], "anna");
         let shown = format!("{:?}{}", lockgate.records(), lockgate.stderr());
         assert!(!shown.contains("very-secret"));
-        let asked = authority.count();
+        let count = authority.count();
         sleep(Duration::from_millis(2500)).await;
-        assert_eq!(authority.count(), asked, "nothing is asked about closed sessions");
+        assert_eq!(
+            authority.count(),
+            count,
+            "nothing is asked about closed sessions"
+        );
     }
 }
 
@@ -90,9 +98,13 @@ async fn checks_end_with_their_session_and_a_slow_answer_does_not_close_it() {
         lockgate.metric_or_zero("lockgate_sessions").await == 0.0
     })
     .await;
-    let asked = authority.count();
+    let count = authority.count();
     sleep(Duration::from_millis(2500)).await;
-    assert!(authority.count() <= asked + 1, "{} after {asked}", authority.count());
+    assert!(
+        authority.count() <= count + 1,
+        "{} after {count}",
+        authority.count()
+    );
     // Plain requests are asked about once each.
     let mut wire = lockgate.connect().await;
     let before = authority.count();
@@ -111,13 +123,16 @@ async fn silent_authority_closes_sessions_after_grace_and_a_short_silence_does_n
     authority.set(|_| Reply::Send(response("500 Internal Server Error", "", "")));
     sleep(Duration::from_millis(1800)).await;
     authority.set(|_| admit());
-    let asked = authority.count();
-    authority.last(asked + 3).await;
+    let count = authority.count();
+    authority.last(count + 3).await;
     assert_eq!(lockgate.metric("lockgate_sessions").await, 1.0);
     authority.set(|_| Reply::Silent);
     let begun = Instant::now();
     let close = client.frame().await;
-    assert_eq!(close.payload, [&1013_u16.to_be_bytes()[..], b"authority unavailable"].concat());
+    assert_eq!(
+        close.payload,
+        [&1013_u16.to_be_bytes()[..], b"authority unavailable"].concat()
+    );
     let after = begun.elapsed();
     assert!(
         after > Duration::from_millis(2900) && after < Duration::from_millis(5500),
@@ -128,7 +143,7 @@ async fn silent_authority_closes_sessions_after_grace_and_a_short_silence_does_n
 }
 
 #[tokio::test]
-async fn at_most_32_sessions_are_asked_about_at_once() {
+async fn at_most_32_rechecks_run_at_once() {
     let backend = Recorder::backend().await;
     let authority = Recorder::start(|_| admit()).await;
     let lockgate = rechecking(&backend, &authority, "timeout = \"2s\"\ngrace = \"1m\"").await;
@@ -152,9 +167,13 @@ async fn credentials_that_are_too_large_to_keep_are_refused() {
     let backend = Recorder::backend().await;
     let authority = Recorder::start(|_| admit()).await;
     let url = format!("http://{}/", authority.address);
-    let lockgate = guard(&backend, &url, "recheck = \"1s\"\n[limits]\nhead_size = \"64KiB\"")
-        .start()
-        .await;
+    let lockgate = guard(
+        &backend,
+        &url,
+        "recheck = \"1s\"\n[limits]\nhead_size = \"64KiB\"",
+    )
+    .start()
+    .await;
     let large = format!("Cookie: a={}\r\n", "a".repeat(16 * 1024));
     let mut client = lockgate.upgrade("/ws", &large).await;
     assert_eq!(client.head().await.status(), 431);
@@ -181,9 +200,9 @@ async fn session_keeps_the_guard_that_it_was_opened_with_after_a_reload() {
         other.count() > 0
     })
     .await;
-    let (asked, asked_other) = (authority.count(), other.count());
-    authority.last(asked + 2).await;
-    assert_eq!(other.count(), asked_other);
+    let (count, other_count) = (authority.count(), other.count());
+    authority.last(count + 2).await;
+    assert_eq!(other.count(), other_count);
     authority.set(|_| Reply::Send(response("401 Unauthorized", "", "")));
     assert!(client.frame().await.is_close());
 }

@@ -46,7 +46,7 @@ impl Recorder {
             if head.get("upgrade").is_some() {
                 Reply::Send(switching_protocols(head, ""))
             } else {
-                Reply::Send(response("200 OK", "", "ok"))
+                Reply::Send(response("200 OK", "Content-Type: text/plain\r\n", "ok"))
             }
         })
         .await
