@@ -68,7 +68,7 @@ impl ForwardAuthGuard {
         let max_head_len = usize::try_from(auth.headers_max.0).unwrap_or(usize::MAX);
         let client = KeepAliveClient::new(&url, tls, max_head_len).ok()?;
         let path = match url.path() {
-            "" | "/" => preset_path(auth.preset),
+            "" | "/" => auth.preset.path(),
             path => path,
         };
         let target = match url.query() {
@@ -83,7 +83,7 @@ impl ForwardAuthGuard {
         let listed = auth
             .copies()
             .filter_map(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
-        let preset = preset_copies(auth.preset).iter().map(|name| {
+        let preset = auth.preset.copies().iter().map(|name| {
             let name = HeaderName::from_static(name);
             (name.clone(), name)
         });
@@ -321,45 +321,6 @@ fn relay(response: Response<Bytes>) -> Denial {
         .collect();
     denial.body = Some(body);
     denial
-}
-
-/// Returns the path that a service of this kind answers on.
-fn preset_path(preset: AuthPreset) -> &'static str {
-    match preset {
-        AuthPreset::None => "/",
-        AuthPreset::Authelia => "/api/authz/forward-auth",
-        AuthPreset::Authentik => "/outpost.goauthentik.io/auth/traefik",
-        AuthPreset::Oauth2Proxy => "/oauth2/auth",
-    }
-}
-
-/// Returns the headers that a service of this kind sets for backends.
-fn preset_copies(preset: AuthPreset) -> &'static [&'static str] {
-    match preset {
-        AuthPreset::None => &[],
-        AuthPreset::Authelia => &[
-            "remote-user",
-            "remote-groups",
-            "remote-name",
-            "remote-email",
-        ],
-        AuthPreset::Authentik => &[
-            "x-authentik-username",
-            "x-authentik-groups",
-            "x-authentik-entitlements",
-            "x-authentik-email",
-            "x-authentik-name",
-            "x-authentik-uid",
-            "x-authentik-jwt",
-        ],
-        AuthPreset::Oauth2Proxy => &[
-            "x-auth-request-user",
-            "x-auth-request-email",
-            "x-auth-request-groups",
-            "x-auth-request-preferred-username",
-            "x-auth-request-access-token",
-        ],
-    }
 }
 
 /// The headers of the client that the service receives, besides the cookies.

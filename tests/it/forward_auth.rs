@@ -535,6 +535,51 @@ async fn request_is_refused_while_the_service_is_down_and_admitted_over_new_conn
 }
 
 #[tokio::test]
+async fn all_guards_of_a_route_must_admit_and_cookies_of_the_first_reach_a_later_refusal() {
+    let backend = Recorder::backend().await;
+    let authority = Recorder::start(|_| {
+        let more = "Remote-User: anna\r\nSet-Cookie: a=1\r\n";
+        Reply::Send(response("200 OK", more, ""))
+    })
+    .await;
+    let users = tempfile::NamedTempFile::new().expect("a temporary file");
+    let hash = "$2b$04$nDhbx85eArCso/8L2/ysuOc6nXn/IoRPeK74h0.glBeXT7lFfWBLW";
+    std::fs::write(users.path(), format!("bert:{hash}\n")).expect("it is writable");
+    let tables = format!(
+        "guards = [\"company\", \"staff\"]\n[guards.company.forward_auth]\nurl = \"http://{}/\"\n\
+         copy = [\"Remote-User\"]\n[guards.staff.basic]\nusers = \"{}\"\nheader = \"X-Staff\"",
+        authority.address,
+        users.path().display()
+    );
+    let lockgate = Lockgate::to(backend.address).with(&tables).start().await;
+    let mut wire = lockgate.connect().await;
+    let (head, _) = send(&mut wire, "GET", "/", "").await;
+    assert_eq!((head.status(), head.all("set-cookie")), (401, vec!["a=1"]));
+    assert_eq!(head.all("www-authenticate").len(), 1);
+    assert_eq!(backend.count(), 0);
+    // base64 of "bert:x".
+    let more =
+        "Authorization: Basic YmVydDp4\r\nX-Staff: eve\r\nX_Staff: eve\r\nRemote_User: eve\r\n";
+    let mut client = lockgate.upgrade("/ws", more).await;
+    assert_eq!(client.head().await.status(), 101);
+    let head = backend.last(1).await;
+    assert_eq!(
+        (head.all("remote-user"), head.all("x-staff")),
+        (vec!["anna"], vec!["bert"])
+    );
+    assert!(head.fields.iter().all(|(_, value)| value != "eve"));
+    assert!(head.get("authorization").is_none());
+    // The service decides with the same credentials.
+    let request = authority.last(2).await;
+    assert_eq!(request.all("authorization"), ["Basic YmVydDp4"]);
+    let opened = lockgate.record(|it| it["event"] == "open").await;
+    assert_eq!(
+        opened["subject"], "anna",
+        "the first guard that names a user counts"
+    );
+}
+
+#[tokio::test]
 async fn https_service_needs_a_certificate_of_the_configured_ca() {
     let backend = Recorder::backend().await;
     let authority = Recorder::start(admit).await;
@@ -632,6 +677,10 @@ async fn reload_with_contradictory_keys_is_refused_with_their_place() {
         (
             "url = \"http://127.0.0.1:1/\"\ncopy = [\"a > x-user\", \"b > X-User\"]",
             Some("sets the header x-user twice"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\npreset = \"authelia\"\ncopy = [\"Remote-User\"]",
+            Some("sets the header remote-user twice"),
         ),
         (
             "url = \"http://127.0.0.1:1/\"\ngrace = \"1m\"",

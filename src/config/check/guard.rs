@@ -292,7 +292,8 @@ fn service(auth: &Located<ForwardAuth>, context: &mut CheckContext<'_>) {
 /// Checks the headers that are copied.
 fn copies(auth: &Located<ForwardAuth>, context: &mut CheckContext<'_>) {
     let at = context.in_table(auth.at, "copy");
-    let mut seen: Vec<String> = Vec::new();
+    let preset = auth.preset.copies().iter();
+    let mut seen: Vec<String> = preset.map(|name| name.to_string()).collect();
     for (from, to) in auth.copies() {
         if from.parse::<http::HeaderName>().is_err() {
             context.add(
@@ -371,6 +372,7 @@ fn set_header(header: &str, at: Option<Location>, context: &mut CheckContext<'_>
 pub(crate) fn of_route(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
     let config = context.config;
     let mut kinds_seen: Vec<&str> = Vec::new();
+    let mut set: Vec<(String, &str)> = Vec::new();
     for (index, name) in route.guards.iter().enumerate() {
         let Some(guard) = config.guards.get(&name.value) else {
             if context.source_map.may_contain(None, &["guards"]) {
@@ -405,6 +407,19 @@ pub(crate) fn of_route(route: &Route, at: Option<Location>, context: &mut CheckC
                 );
             }
             kinds_seen.push(kind);
+        }
+        for header in guard.set_headers() {
+            if let Some((_, other)) = set.iter().find(|(set, _)| *set == header) {
+                context.add(
+                    name.at.or(at),
+                    format!(
+                        "the guards `{other}` and `{}` both set the header {header}",
+                        name.value
+                    ),
+                    "give one of them another name",
+                );
+            }
+            set.push((header, &name.value));
         }
     }
 }

@@ -214,6 +214,25 @@ impl Guard {
         }
     }
 
+    /// Returns the headers that backends receive from the guard, in lower case.
+    pub(crate) fn set_headers(&self) -> Vec<String> {
+        let jwt = self.jwt.iter().flat_map(|jwt| jwt.headers.keys());
+        let auth = self.forward_auth.iter();
+        let copied = auth
+            .clone()
+            .flat_map(|auth| auth.copies())
+            .map(|(_, to)| to);
+        let preset = auth.flat_map(|auth| auth.preset.copies()).copied();
+        let basic = self.basic.iter().map(|basic| &*basic.header);
+        let names = jwt
+            .map(String::as_str)
+            .chain(copied)
+            .chain(preset)
+            .chain(basic);
+        let names = names.filter(|name| !name.is_empty());
+        names.map(str::to_ascii_lowercase).collect()
+    }
+
     /// Returns the files that the guard reads.
     pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let jwt = self.jwt.as_ref();
@@ -294,6 +313,49 @@ impl Default for ForwardAuth {
             grace: default("15m"),
             redirects: AuthRedirects::Unauthorized,
             close_code: UNAUTHORIZED,
+        }
+    }
+}
+
+// === impl AuthPreset ===
+
+impl AuthPreset {
+    /// Returns the path that a service of this kind answers on.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            AuthPreset::None => "/",
+            AuthPreset::Authelia => "/api/authz/forward-auth",
+            AuthPreset::Authentik => "/outpost.goauthentik.io/auth/traefik",
+            AuthPreset::Oauth2Proxy => "/oauth2/auth",
+        }
+    }
+
+    /// Returns the headers that a service of this kind sets for backends, in lower case.
+    pub(crate) fn copies(self) -> &'static [&'static str] {
+        match self {
+            AuthPreset::None => &[],
+            AuthPreset::Authelia => &[
+                "remote-user",
+                "remote-groups",
+                "remote-name",
+                "remote-email",
+            ],
+            AuthPreset::Authentik => &[
+                "x-authentik-username",
+                "x-authentik-groups",
+                "x-authentik-entitlements",
+                "x-authentik-email",
+                "x-authentik-name",
+                "x-authentik-uid",
+                "x-authentik-jwt",
+            ],
+            AuthPreset::Oauth2Proxy => &[
+                "x-auth-request-user",
+                "x-auth-request-email",
+                "x-auth-request-groups",
+                "x-auth-request-preferred-username",
+                "x-auth-request-access-token",
+            ],
         }
     }
 }

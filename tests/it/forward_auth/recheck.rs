@@ -206,3 +206,23 @@ async fn session_keeps_the_guard_that_it_was_opened_with_after_a_reload() {
     authority.set(|_| Reply::Send(response("401 Unauthorized", "", "")));
     assert!(client.frame().await.is_close());
 }
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_checks() {
+    let backend = Recorder::backend().await;
+    let authority = Recorder::start(|_| admit()).await;
+    let url = format!("http://{}/", authority.address);
+    let more = "recheck = \"1h\"\n[drain]\nwindow = \"2s\"\naccept_grace = \"0s\"";
+    let mut lockgate = guard(&backend, &url, more).start().await;
+    let mut client = open(&lockgate).await;
+    let begun = Instant::now();
+    lockgate.terminate();
+    assert!(client.frame().await.is_close());
+    client.send_frame(crate::harness::Frame::close(1001, "")).await;
+    assert_eq!(lockgate.exit().await, Some(0));
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}
