@@ -1,66 +1,12 @@
 //! The guards that verify who a client is, in the order in which a route lists them. They run after the checks of the
 //! address and the origin, and before a byte goes to a backend.
 
+pub(crate) use crate::guard::authorization::{AuthRequest, AuthServices, Authorized, BearerToken};
 use crate::{
     config::{self, Diagnostic, Located},
-    guard::{Denial, jwt::JwtGuard},
-    lifecycle::tasks::Tasks,
-    net::resolver::Resolver,
-    registry::identity::SessionIdentity,
+    guard::{Denial, basic::BasicGuard, forward_auth::ForwardAuthGuard, jwt::JwtGuard},
 };
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use std::{net::IpAddr, sync::Arc};
-
-/// What the guards know about a request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AuthRequest<'a> {
-    pub(crate) method: &'a Method,
-    /// "https", or "http" on a cleartext listener.
-    pub(crate) scheme: &'static str,
-    /// The host as the client sent it, with its port.
-    pub(crate) host: &'a str,
-    /// The path and query as the client sent them.
-    pub(crate) target: &'a str,
-    /// The address of the client.
-    pub(crate) client: IpAddr,
-    /// Whether the client opens a WebSocket.
-    pub(crate) is_handshake: bool,
-    /// The headers as the client sent them.
-    pub(crate) headers: &'a HeaderMap,
-    /// The token that the route has moved into a header, or that of `Authorization: Bearer`.
-    pub(crate) token: BearerToken<'a>,
-}
-
-/// The token of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BearerToken<'a> {
-    /// The request has none.
-    Absent,
-    /// The request has one, or the same one twice.
-    Present(&'a str),
-    /// The request has two different ones, or one with characters that no token has.
-    Ambiguous,
-}
-
-/// What the guards need to ask other services.
-#[derive(Debug, Clone)]
-pub(crate) struct AuthServices {
-    pub(crate) tasks: Tasks,
-    pub(crate) resolver: Resolver,
-}
-
-/// What the guards have decided about a request that they admit.
-#[derive(Debug, Default)]
-pub(crate) struct Authorized {
-    /// Who the client is.
-    pub(crate) identity: Option<Box<SessionIdentity>>,
-    /// Headers of the client that the backend must not receive, in any spelling.
-    pub(crate) removed: Vec<HeaderName>,
-    /// Headers that the backend receives.
-    pub(crate) added: Vec<(HeaderName, HeaderValue)>,
-    /// Headers that the response to the client has in addition.
-    pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
-}
+use std::sync::Arc;
 
 /// A guard of `[guards.NAME]`, in its runtime form.
 #[derive(Debug)]
@@ -72,6 +18,8 @@ pub(crate) struct IdentityGuard {
 #[derive(Debug)]
 enum GuardKind {
     Jwt(Box<JwtGuard>),
+    ForwardAuth(Box<ForwardAuthGuard>),
+    Basic(Box<BasicGuard>),
 }
 
 /// Asks the guards in their order, until one refuses.
@@ -82,11 +30,12 @@ pub(crate) async fn authorize(
 ) -> Result<Authorized, Denial> {
     let mut authorized = Authorized::default();
     for guard in guards {
-        let admitted = guard.authorize(request, services, &mut authorized).await;
-        admitted.map_err(|denial| Denial {
-            guard: Some(guard.name.clone()),
-            ..denial
-        })?;
+        if let Err(mut denial) = guard.authorize(request, services, &mut authorized).await {
+            denial.guard = Some(guard.name.clone());
+            // Cookies that an earlier guard sets, such as those of a sign-in that it has extended.
+            denial.headers.append(&mut authorized.response_headers);
+            return Err(denial);
+        }
     }
     Ok(authorized)
 }
@@ -111,6 +60,11 @@ impl IdentityGuard {
                 previous,
                 diagnostics,
             )?))
+        } else if let Some(auth) = &guard.forward_auth {
+            GuardKind::ForwardAuth(Box::new(ForwardAuthGuard::build(&name, auth, diagnostics)?))
+        } else if let Some(basic) = &guard.basic {
+            let previous = previous.and_then(IdentityGuard::basic);
+            GuardKind::Basic(Box::new(BasicGuard::build(basic, previous, diagnostics)?))
         } else {
             // `check` has reported it.
             return None;
@@ -118,6 +72,7 @@ impl IdentityGuard {
         Some(IdentityGuard { name, kind })
     }
 
+    /// Asks the guard about a request, and adds what it has decided.
     async fn authorize(
         &self,
         request: &AuthRequest<'_>,
@@ -129,6 +84,8 @@ impl IdentityGuard {
                 let token = jwt.authorize(request.token, services).await?;
                 jwt.apply(&token, authorized)
             }
+            GuardKind::ForwardAuth(auth) => auth.authorize(request, services, authorized).await,
+            GuardKind::Basic(basic) => basic.authorize(request, services, authorized).await,
         }
     }
 
@@ -136,6 +93,24 @@ impl IdentityGuard {
     pub(crate) fn jwt(&self) -> Option<&JwtGuard> {
         match &self.kind {
             GuardKind::Jwt(jwt) => Some(jwt),
+            _ => None,
+        }
+    }
+
+    /// Returns the guard for a service that is asked, if it is one.
+    #[allow(dead_code, reason = "for `lockgate explain`")]
+    pub(crate) fn forward_auth(&self) -> Option<&ForwardAuthGuard> {
+        match &self.kind {
+            GuardKind::ForwardAuth(auth) => Some(auth),
+            _ => None,
+        }
+    }
+
+    /// Returns the guard for passwords, if it is one.
+    pub(crate) fn basic(&self) -> Option<&BasicGuard> {
+        match &self.kind {
+            GuardKind::Basic(basic) => Some(basic),
+            _ => None,
         }
     }
 
@@ -143,6 +118,8 @@ impl IdentityGuard {
     pub(crate) fn explain(&self, request: &AuthRequest<'_>) -> String {
         match &self.kind {
             GuardKind::Jwt(jwt) => jwt.explain(request.token),
+            GuardKind::ForwardAuth(auth) => auth.explain(),
+            GuardKind::Basic(basic) => basic.explain(request.headers).to_owned(),
         }
     }
 
@@ -150,95 +127,7 @@ impl IdentityGuard {
     pub(crate) fn start(&self, services: &AuthServices) {
         match &self.kind {
             GuardKind::Jwt(jwt) => jwt.start(services),
+            GuardKind::ForwardAuth(_) | GuardKind::Basic(_) => {}
         }
-    }
-}
-
-// === impl Authorized ===
-
-impl Authorized {
-    /// Sets the identity, unless an earlier guard has: the first one that names a subject counts.
-    pub(crate) fn identify(&mut self, identity: SessionIdentity) {
-        if self.identity.is_none() {
-            self.identity = Some(Box::new(identity));
-        }
-    }
-
-    /// Applies the changes to the headers for the backend. A client's header in another spelling, such as `X_User` for
-    /// `X-User`, is removed, too: servers read both as one variable.
-    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
-        remove_spellings(headers, &self.removed);
-        for (name, value) in &self.added {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-}
-
-/// Removes every header whose name is one of `names` if `_` is read as `-`.
-pub(crate) fn remove_spellings(headers: &mut HeaderMap, names: &[HeaderName]) {
-    if names.is_empty() {
-        return;
-    }
-    let is_one = |name: &HeaderName| {
-        names.contains(name)
-            || name.as_str().contains('_') && {
-                let spelling = name.as_str().replace('_', "-");
-                names.iter().any(|one| one.as_str() == spelling)
-            }
-    };
-    let found: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_one(name))
-        .cloned()
-        .collect();
-    for name in found {
-        headers.remove(name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn client_headers_are_removed_in_every_spelling_and_other_headers_stay() {
-        let mut headers = HeaderMap::new();
-        for name in [
-            "x-user",
-            "x_user",
-            "x-user-id",
-            "X-USER-ROLE",
-            "x_user-role",
-            "x-other",
-            "x_other",
-        ] {
-            let name: HeaderName = name.to_ascii_lowercase().parse().unwrap();
-            headers.append(name.clone(), HeaderValue::from_static("forged"));
-            headers.append(name, HeaderValue::from_static("again"));
-        }
-        let name = |text| HeaderName::from_static(text);
-        let authorized = Authorized {
-            removed: vec![name("x-user"), name("x-user-role")],
-            added: vec![(name("x-user"), HeaderValue::from_static("anna"))],
-            ..Authorized::default()
-        };
-        authorized.apply(&mut headers);
-        let mut left: Vec<String> = headers
-            .iter()
-            .map(|(name, value)| format!("{name}={}", value.to_str().unwrap()))
-            .collect();
-        left.sort();
-        assert_eq!(
-            left,
-            [
-                "x-other=again",
-                "x-other=forged",
-                "x-user-id=again",
-                "x-user-id=forged",
-                "x-user=anna",
-                "x_other=again",
-                "x_other=forged",
-            ]
-        );
     }
 }

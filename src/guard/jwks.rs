@@ -5,7 +5,7 @@
 //! [`MAX_AGE`] while the issuer does not answer.
 
 use crate::{
-    guard::{identity::AuthServices, unique_json::UniqueJson},
+    guard::{authorization::AuthServices, unique_json::UniqueJson},
     net::web_client::{HttpsClient, HttpsError},
     observe::{log_throttle::LogThrottle, logging::ErrorChain},
 };

@@ -6,7 +6,7 @@ use crate::{
     fs,
     guard::{
         Denial, DenialReason,
-        identity::{AuthServices, Authorized, BearerToken},
+        authorization::{AuthServices, Authorized, BearerToken},
         jwks::{KeySet, KeySetUrl, MAX_SET_LEN, RemoteKeySet},
         unique_json::UniqueJson,
     },

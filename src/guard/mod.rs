@@ -1,15 +1,25 @@
 //! Guards: checks that run after routing. A guard admits a request or refuses it. `address` and `origin` are pure;
-//! `identity` runs the guards of `[guards.NAME]`, which may ask other services: `jwt` and `jwks` verify tokens. The
-//! log of a refusal is in `http`.
+//! `identity` runs the guards of `[guards.NAME]`, which may ask other services: `jwt` and `jwks` verify tokens,
+//! `forward_auth` asks an authority (`authority`), also during a session (`recheck`), and `basic` verifies passwords
+//! (`htpasswd`, `password_checks`). `authorization` has what they receive and return. The log of a refusal is in
+//! `http`.
 
 pub(crate) mod address;
+pub(crate) mod authority;
+pub(crate) mod authorization;
+pub(crate) mod basic;
+pub(crate) mod forward_auth;
+pub(crate) mod htpasswd;
 pub(crate) mod identity;
 pub(crate) mod jwks;
 pub(crate) mod jwt;
 pub(crate) mod origin;
+pub(crate) mod password_checks;
+pub(crate) mod recheck;
 pub(crate) mod unique_json;
 
 use ::http::{HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// A refusal by a guard.
@@ -27,6 +37,8 @@ pub struct Denial {
     pub guard: Option<Arc<str>>,
     /// Further headers of the response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body of the response instead of `text`, if an authority has sent it; `headers` has its type.
+    pub body: Option<Bytes>,
 }
 
 /// Why a guard refused a request.
@@ -62,6 +74,7 @@ impl Denial {
             text: text.into(),
             guard: None,
             headers: Vec::new(),
+            body: None,
         }
     }
 

@@ -106,11 +106,13 @@ pub(crate) async fn authorize_identity(
     let Authorized {
         identity,
         response_headers,
+        recheck,
         ..
     } = authorized;
     let subject = identity.as_ref().map(|identity| identity.subject.clone());
     rc.record.subject = subject.filter(|subject| !subject.is_empty());
     rc.identity = identity;
+    rc.recheck = recheck;
     Ok(response_headers.into_iter().collect())
 }
 

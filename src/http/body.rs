@@ -88,7 +88,12 @@ pub(crate) fn empty() -> Body {
 
 /// Returns a body of one chunk.
 pub(crate) fn text(text: String) -> Body {
-    Full::new(Bytes::from(text))
+    whole(Bytes::from(text))
+}
+
+/// Returns a body that is known as a whole.
+pub(crate) fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes)
         .map_err(|never| match never {})
         .boxed_unsync()
 }

@@ -64,10 +64,7 @@ impl Context {
             )),
             descriptors,
             metrics,
-            auth: AuthServices {
-                tasks: tasks.clone(),
-                resolver: resolver.clone(),
-            },
+            auth: AuthServices::new(tasks.clone(), resolver.clone()),
             tasks,
             resolver,
         }

@@ -4,7 +4,7 @@ use crate::{
     gateway::route::Route,
     guard::{Denial, DenialReason},
     http::{
-        body::{Body, text},
+        body::{Body, text, whole},
         conn_end::ConnEnd,
     },
     net::dial::DialError,
@@ -16,6 +16,7 @@ use crate::{
     upstream::{lease::Lease, unavailable::Unavailable},
 };
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use bytes::Bytes;
 use std::{
     borrow::Cow,
     error::Error,
@@ -35,6 +36,8 @@ pub(crate) struct Refusal {
     pub(crate) text: Cow<'static, str>,
     /// Boxed, so that a `Result` with a refusal stays small.
     headers: Option<Box<HeaderMap>>,
+    /// The body instead of `text`, with its type in `headers`.
+    body: Option<Box<Bytes>>,
 }
 
 /// Why a request was refused. The words are a closed set.
@@ -165,6 +168,7 @@ impl Refusal {
             why,
             text: text.into(),
             headers: None,
+            body: None,
         }
     }
 
@@ -251,6 +255,13 @@ impl Refusal {
 
     /// Builds the response for a client that speaks `version`.
     pub(crate) fn response(&self, version: Version) -> Response<Body> {
+        if let Some(relayed) = &self.body {
+            let mut response = Response::new(whole(Bytes::clone(relayed)));
+            *response.status_mut() = self.status;
+            let further = self.headers.as_deref().cloned();
+            *response.headers_mut() = further.unwrap_or_default();
+            return response;
+        }
         let mut response = Response::new(text(format!("{}\n", self.text)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -276,7 +287,9 @@ impl Refusal {
 
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
-        let refusal = Refusal::new(denial.status, RefusalReason::Guard(denial.why), denial.text);
+        let mut refusal =
+            Refusal::new(denial.status, RefusalReason::Guard(denial.why), denial.text);
+        refusal.body = denial.body.map(Box::new);
         let headers = denial.headers.into_iter();
         headers.fold(refusal, |refusal, (name, value)| refusal.with(name, value))
     }

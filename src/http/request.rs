@@ -3,6 +3,7 @@
 
 use crate::{
     gateway::{Gateway, route::Route},
+    guard::recheck::SessionRecheck,
     http::{
         client_table::ClientPermit,
         conn_state::InFlight,
@@ -36,6 +37,8 @@ pub(crate) struct RequestContext<'g> {
     pub(crate) client_permit: Option<ClientPermit>,
     /// Who the client is, if guards have verified it.
     pub(crate) identity: Option<Box<SessionIdentity>>,
+    /// How the session is checked again while it is open.
+    pub(crate) recheck: Option<Box<SessionRecheck>>,
     /// The client's stream after a 101.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// Writes the access record.
@@ -86,6 +89,7 @@ impl<'g> RequestContext<'g> {
             in_flight: None,
             client_permit: None,
             identity: None,
+            recheck: None,
             upgrade: None,
             record,
         }

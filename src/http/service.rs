@@ -73,14 +73,23 @@ async fn respond(
     } else {
         Box::pin(authorize_identity(context, rc, &mut request)).await?
     };
-    let mut response = match &request.validated.offer {
-        Some(offer) => websocket::open(context, rc, &request, offer).await?,
-        None => Box::pin(forward(context, rc, &request, body)).await?,
+    let response = match &request.validated.offer {
+        Some(offer) => websocket::open(context, rc, &request, offer).await,
+        None => Box::pin(forward(context, rc, &request, body)).await,
     };
-    for (name, value) in &further {
-        response.headers_mut().append(name, value.clone());
+    // Such as a cookie with a longer sign-in, which a client must receive with a refusal, too.
+    match response {
+        Ok(mut response) => {
+            let headers = response.headers_mut();
+            for (name, value) in &further {
+                headers.append(name, value.clone());
+            }
+            Ok(response)
+        }
+        Err(refusal) => Err(further.iter().fold(refusal, |refusal, (name, value)| {
+            refusal.with(name.clone(), value.clone())
+        })),
     }
-    Ok(response)
 }
 
 /// Decides whether a request is forwarded, and what its backend receives; it sends nothing.

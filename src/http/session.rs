@@ -1,6 +1,7 @@
 //! From a handshake that the backend has accepted to the session's last record.
 
 use crate::{
+    guard::recheck::SessionRecheck,
     http::{
         client_table::ClientPermit,
         conn_state::InFlight,
@@ -40,6 +41,7 @@ use tokio::{
 pub(crate) struct PendingSession {
     pub(crate) record: SessionRecord,
     pub(crate) identity: Option<Box<SessionIdentity>>,
+    pub(crate) recheck: Option<Box<SessionRecheck>>,
     pub(crate) lease: Lease,
     pub(crate) permit: OwnedSemaphorePermit,
     pub(crate) client_permit: Option<ClientPermit>,
@@ -142,6 +144,14 @@ impl PendingSession {
             handle.close(gateway.drain.code);
         }
         drop(gateway);
+        let guard = match self.recheck {
+            None => guard,
+            // The checks end with the session.
+            Some(recheck) => {
+                let checks = recheck.start(handle.reference(), &context.tasks, &context.resolver);
+                Box::new((checks, guard))
+            }
+        };
         let opened = Instant::now();
         let guards = (
             context.metrics.session_gauge(),

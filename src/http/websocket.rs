@@ -106,6 +106,7 @@ pub(crate) async fn open(
             extensions: agreed.extensions,
         },
         identity: rc.identity.take(),
+        recheck: rc.recheck.take(),
         lease,
         permit,
         client_permit: rc.client_permit.take(),

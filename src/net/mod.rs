@@ -20,6 +20,7 @@ pub(crate) mod dial;
 pub(crate) mod dns;
 pub(crate) mod early_response;
 pub(crate) mod happy_eyeballs;
+pub(crate) mod keep_alive;
 pub(crate) mod linger;
 pub(crate) mod listen;
 pub(crate) mod local_addrs;

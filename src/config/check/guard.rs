@@ -237,6 +237,9 @@ fn forward_auth(name: &str, auth: &Located<ForwardAuth>, context: &mut CheckCont
             "write it as url = \"http://127.0.0.1:9091\"",
         );
     }
+    service(auth, context);
+    copies(auth, context);
+    rechecks(name, auth, context);
     close_code(
         &format!("guards.{name}.forward_auth.close_code"),
         auth.close_code,
@@ -244,6 +247,92 @@ fn forward_auth(name: &str, auth: &Located<ForwardAuth>, context: &mut CheckCont
         3000,
         context,
     );
+}
+
+/// Checks how the service is asked.
+fn service(auth: &Located<ForwardAuth>, context: &mut CheckContext<'_>) {
+    let uri: Option<http::Uri> = auth.url.parse().ok();
+    if let Some(uri) = &uri {
+        if uri.authority().is_some_and(|it| it.as_str().contains('@')) {
+            context.add(
+                auth.url.at,
+                "url has a user name or a password, which would not be sent",
+                "leave it out: the service receives the credentials of the client",
+            );
+        }
+        if auth.url.contains('#') {
+            let message = "url has a fragment, which is not sent";
+            context.add(auth.url.at, message, "leave out `#` and what follows it");
+        }
+    }
+    let is_cleartext = uri.is_some_and(|uri| uri.scheme_str() == Some("http"));
+    if let Some(ca) = auth.ca.as_ref().filter(|_| is_cleartext) {
+        context.add(
+            ca.at,
+            "ca with an http:// URL: no certificate is verified",
+            "write https:// in `url`, or leave out `ca`",
+        );
+    }
+    if auth.timeout.0.is_zero() || auth.timeout.0 > MAX_AUTHORITY_TIMEOUT {
+        context.add(
+            context.in_table(auth.at, "timeout"),
+            "timeout is not within 1ms and 60s",
+            "5s is usual: each request of a client waits for the service",
+        );
+    }
+    if !(8192..=1024 * 1024).contains(&auth.headers_max.0) {
+        context.add(
+            context.in_table(auth.at, "headers_max"),
+            "headers_max is not within 8KiB and 1MiB",
+            "64KiB is enough for usual tokens and cookies",
+        );
+    }
+}
+
+/// Checks the headers that are copied.
+fn copies(auth: &Located<ForwardAuth>, context: &mut CheckContext<'_>) {
+    let at = context.in_table(auth.at, "copy");
+    let preset = auth.preset.copies().iter();
+    let mut seen: Vec<String> = preset.map(|name| name.to_string()).collect();
+    for (from, to) in auth.copies() {
+        if from.parse::<http::HeaderName>().is_err() {
+            context.add(
+                at,
+                format!("`{from}` is not the name of a header"),
+                "write copy = [\"Remote-User\"], or with another name \"X-Auth-Request-User > X-User\"",
+            );
+            continue;
+        }
+        set_header(to, at, context);
+        let to = to.to_ascii_lowercase();
+        if seen.contains(&to) {
+            let message = format!("copy sets the header {to} twice");
+            context.add(at, message, "keep one of the entries");
+        }
+        seen.push(to);
+    }
+}
+
+/// Checks how sessions are checked again.
+fn rechecks(name: &str, auth: &Located<ForwardAuth>, context: &mut CheckContext<'_>) {
+    let recheck = auth.recheck.0;
+    if recheck.is_zero() {
+        for key in ["grace", "close_code"] {
+            if let Some(at) = context.written_in(auth.at, key) {
+                context.add(
+                    Some(at),
+                    format!("{key} without recheck: the guard `{name}` asks at the handshake only"),
+                    "add recheck = \"5m\", or leave the key out",
+                );
+            }
+        }
+    } else if recheck < MIN_RECHECK {
+        context.add(
+            context.in_table(auth.at, "recheck"),
+            "recheck is shorter than 1s: every session would ask more than once per second",
+            "1m to 5m are usual; 0s: never",
+        );
+    }
 }
 
 fn basic(name: &str, basic: &Located<Basic>, context: &mut CheckContext<'_>) {
@@ -283,6 +372,7 @@ fn set_header(header: &str, at: Option<Location>, context: &mut CheckContext<'_>
 pub(crate) fn of_route(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
     let config = context.config;
     let mut kinds_seen: Vec<&str> = Vec::new();
+    let mut set: Vec<(String, &str)> = Vec::new();
     for (index, name) in route.guards.iter().enumerate() {
         let Some(guard) = config.guards.get(&name.value) else {
             if context.source_map.may_contain(None, &["guards"]) {
@@ -318,6 +408,19 @@ pub(crate) fn of_route(route: &Route, at: Option<Location>, context: &mut CheckC
             }
             kinds_seen.push(kind);
         }
+        for header in guard.set_headers() {
+            if let Some((_, other)) = set.iter().find(|(set, _)| *set == header) {
+                context.add(
+                    name.at.or(at),
+                    format!(
+                        "the guards `{other}` and `{}` both set the header {header}",
+                        name.value
+                    ),
+                    "give one of them another name",
+                );
+            }
+            set.push((header, &name.value));
+        }
     }
 }
 
@@ -336,5 +439,9 @@ fn is_url(text: &str) -> bool {
 
 /// In bytes: the length of the hash (RFC 7518 §3.2).
 const MIN_SECRET_LEN: usize = 32;
+
+const MAX_AUTHORITY_TIMEOUT: Duration = Duration::from_secs(60);
+
+const MIN_RECHECK: Duration = Duration::from_secs(1);
 
 const MAX_LEEWAY: Duration = Duration::from_secs(600);

@@ -3,7 +3,10 @@
 use crate::config::{
     diagnostic::Located,
     schema::{applies::Applies, server::default},
-    values::{acme::Secret, units::DurationValue},
+    values::{
+        acme::Secret,
+        units::{DurationValue, Size},
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -119,6 +122,10 @@ pub struct ForwardAuth {
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "2s"))]
     #[schemars(extend("x-limit" = "the request is refused with 503"))]
     pub timeout: DurationValue,
+    /// The limit on the head of a response of the service.
+    #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "16KiB"))]
+    #[schemars(extend("x-limit" = "the request is refused with 503"))]
+    pub headers_max: Size,
     /// How often the service is asked again during a session; 401, 403 and redirects close it. "0s": never.
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "5m"))]
     #[schemars(extend("x-limit" = "the service is asked again"))]
@@ -207,6 +214,25 @@ impl Guard {
         }
     }
 
+    /// Returns the headers that backends receive from the guard, in lower case.
+    pub(crate) fn set_headers(&self) -> Vec<String> {
+        let jwt = self.jwt.iter().flat_map(|jwt| jwt.headers.keys());
+        let auth = self.forward_auth.iter();
+        let copied = auth
+            .clone()
+            .flat_map(|auth| auth.copies())
+            .map(|(_, to)| to);
+        let preset = auth.flat_map(|auth| auth.preset.copies()).copied();
+        let basic = self.basic.iter().map(|basic| &*basic.header);
+        let names = jwt
+            .map(String::as_str)
+            .chain(copied)
+            .chain(preset)
+            .chain(basic);
+        let names = names.filter(|name| !name.is_empty());
+        names.map(str::to_ascii_lowercase).collect()
+    }
+
     /// Returns the files that the guard reads.
     pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let jwt = self.jwt.as_ref();
@@ -264,6 +290,16 @@ impl JwtAlgorithm {
 
 // === impl ForwardAuth ===
 
+impl ForwardAuth {
+    /// Returns the entries of `copy`: the header of the response, and its name for the backend.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.copy.iter().map(|entry| match entry.split_once('>') {
+            Some((from, to)) => (from.trim(), to.trim()),
+            None => (entry.trim(), entry.trim()),
+        })
+    }
+}
+
 impl Default for ForwardAuth {
     fn default() -> Self {
         ForwardAuth {
@@ -272,10 +308,54 @@ impl Default for ForwardAuth {
             copy: Vec::new(),
             ca: None,
             timeout: default("5s"),
+            headers_max: default("64KiB"),
             recheck: default("0s"),
             grace: default("15m"),
             redirects: AuthRedirects::Unauthorized,
             close_code: UNAUTHORIZED,
+        }
+    }
+}
+
+// === impl AuthPreset ===
+
+impl AuthPreset {
+    /// Returns the path that a service of this kind answers on.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            AuthPreset::None => "/",
+            AuthPreset::Authelia => "/api/authz/forward-auth",
+            AuthPreset::Authentik => "/outpost.goauthentik.io/auth/traefik",
+            AuthPreset::Oauth2Proxy => "/oauth2/auth",
+        }
+    }
+
+    /// Returns the headers that a service of this kind sets for backends, in lower case.
+    pub(crate) fn copies(self) -> &'static [&'static str] {
+        match self {
+            AuthPreset::None => &[],
+            AuthPreset::Authelia => &[
+                "remote-user",
+                "remote-groups",
+                "remote-name",
+                "remote-email",
+            ],
+            AuthPreset::Authentik => &[
+                "x-authentik-username",
+                "x-authentik-groups",
+                "x-authentik-entitlements",
+                "x-authentik-email",
+                "x-authentik-name",
+                "x-authentik-uid",
+                "x-authentik-jwt",
+            ],
+            AuthPreset::Oauth2Proxy => &[
+                "x-auth-request-user",
+                "x-auth-request-email",
+                "x-auth-request-groups",
+                "x-auth-request-preferred-username",
+                "x-auth-request-access-token",
+            ],
         }
     }
 }

@@ -14,6 +14,7 @@ mod process;
 pub(crate) mod program;
 pub(crate) mod raw_h2;
 mod raw_http1;
+pub(crate) mod recorder;
 pub(crate) mod strict_json;
 pub(crate) mod web;
 
