@@ -218,7 +218,9 @@ async fn shutdown_does_not_wait_for_checks() {
     let begun = Instant::now();
     lockgate.terminate();
     assert!(client.frame().await.is_close());
-    client.send_frame(crate::harness::Frame::close(1001, "")).await;
+    client
+        .send_frame(crate::harness::Frame::close(1001, ""))
+        .await;
     assert_eq!(lockgate.exit().await, Some(0));
     assert!(
         begun.elapsed() < Duration::from_secs(5),
