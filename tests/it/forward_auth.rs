@@ -691,6 +691,10 @@ async fn reload_with_contradictory_keys_is_refused_with_their_place() {
             Some("close_code without recheck"),
         ),
         (
+            "url = \"http://127.0.0.1:1/\"\nrecheck = \"0s\"\ngrace = \"15m\"\nclose_code = 3000",
+            None,
+        ),
+        (
             "url = \"http://127.0.0.1:1/\"\nrecheck = \"10ms\"",
             Some("recheck is shorter than 1s"),
         ),
