@@ -120,6 +120,7 @@ fn as_text(explanation: &Explanation) -> String {
             line,
             headers,
             token,
+            guards,
             advice,
         }) => {
             lines.push(format!(
@@ -135,6 +136,9 @@ fn as_text(explanation: &Explanation) -> String {
             }
             if !token.is_empty() {
                 lines.push(format!("\ntoken: {token}"));
+            }
+            for (name, verdict) in guards {
+                lines.push(format!("\nguard {name}: {verdict}"));
             }
             if !advice.is_empty() {
                 lines.push(format!("\nsetting for that server: {advice}"));
@@ -162,6 +166,7 @@ fn as_json(explanation: &Explanation) -> serde_json::Value {
             "line": forwarded.line,
             "headers": forwarded.headers,
             "token": forwarded.token,
+            "guards": forwarded.guards.iter().map(|(name, verdict)| json!({ "name": name, "verdict": verdict })).collect::<Vec<_>>(),
             "advice": forwarded.advice,
         }),
         Err(refused) => json!({

@@ -50,7 +50,9 @@ fn load(table: &Table) -> Result<Config, Diagnostics> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("lockgate.toml");
     fs::write(&file, table.to_string()).expect("the folder is writable");
-    Config::load_in(&file, &|_| Some("c2VjcmV0".to_owned()))
+    Config::load_in(&file, &|_| {
+        Some("c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0".to_owned())
+    })
 }
 
 /// Writes or removes the value at a path. A list stands for its first table that has the next name.
@@ -62,7 +64,13 @@ fn set(table: &mut Table, path: &str, value: Option<Value>) {
         };
         return;
     };
-    let name = if name == keys::NAME { "chat" } else { name };
+    let name = match (name, rest.split('.').next()) {
+        (keys::NAME, Some("jwt")) => "login",
+        (keys::NAME, Some("forward_auth")) => "company",
+        (keys::NAME, Some("basic")) => "staff",
+        (keys::NAME, _) => "chat",
+        _ => name,
+    };
     let inner = table.entry(name).or_insert(Value::Table(Table::new()));
     let inner = match inner {
         Value::Array(values) => {

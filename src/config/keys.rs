@@ -287,7 +287,9 @@ mod tests {
     ];
 
     /// Keys with such a value that limit nothing.
-    const WITHOUT_LIMIT: [&str; 8] = [
+    const WITHOUT_LIMIT: [&str; 10] = [
+        "guards.NAME.forward_auth.close_code",
+        "guards.NAME.jwt.close_code",
         "acme.retry",
         "drain.code",
         "session.backend_gone_code",

@@ -31,6 +31,7 @@ pub(crate) async fn authorize(
     let mut authorized = Authorized::default();
     for guard in guards {
         if let Err(mut denial) = guard.authorize(request, services, &mut authorized).await {
+            denial.guard = Some(guard.name.clone());
             // Cookies that an earlier guard sets, such as those of a sign-in that it has extended.
             denial.headers.append(&mut authorized.response_headers);
             return Err(denial);
@@ -96,20 +97,20 @@ impl IdentityGuard {
         }
     }
 
-    /// Returns the guard for a service that is asked, if it is one.
-    #[allow(dead_code, reason = "for `lockgate explain`")]
-    pub(crate) fn forward_auth(&self) -> Option<&ForwardAuthGuard> {
-        match &self.kind {
-            GuardKind::ForwardAuth(auth) => Some(auth),
-            _ => None,
-        }
-    }
-
     /// Returns the guard for passwords, if it is one.
     pub(crate) fn basic(&self) -> Option<&BasicGuard> {
         match &self.kind {
             GuardKind::Basic(basic) => Some(basic),
             _ => None,
+        }
+    }
+
+    /// Describes what the guard decides about a request. It sends nothing, and does not count the request.
+    pub(crate) fn explain(&self, request: &AuthRequest<'_>) -> String {
+        match &self.kind {
+            GuardKind::Jwt(jwt) => jwt.explain(request.token),
+            GuardKind::ForwardAuth(auth) => auth.explain(),
+            GuardKind::Basic(basic) => basic.explain(request.headers),
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct KeySet {
 
 struct VerificationKey {
     kid: Option<Box<str>>,
-    /// The only algorithm that the key may be used with, if the set says so.
+    /// The only algorithm that the key may be used with, if the set names one.
     algorithm: Option<Box<str>>,
     key: DecodingKey,
 }
@@ -67,6 +67,8 @@ struct FetchState {
     set: Option<(Arc<KeySet>, Instant)>,
     /// When the last fetch began.
     begun: Option<Instant>,
+    /// When the last fetch began because of an unknown key.
+    begun_for_key: Option<Instant>,
     is_active: bool,
 }
 
@@ -203,6 +205,14 @@ impl RemoteKeySet {
         }
     }
 
+    /// Describes where the set comes from.
+    pub(crate) fn url(&self) -> String {
+        match &self.url {
+            KeySetUrl::Set(url) => format!("the key set {url}"),
+            KeySetUrl::Issuer(issuer) => format!("the key set of {issuer}"),
+        }
+    }
+
     /// Returns the set in which `kid` is to be looked up; fetches it first if it is missing, or does not have the key.
     /// `None`: no set has been fetched.
     pub(crate) async fn for_key(
@@ -242,13 +252,23 @@ impl RemoteKeySet {
         if is_known && !is_stale {
             return false;
         }
-        // Without any set every request is refused, so that the next attempt comes sooner.
-        let interval = match age {
-            Some(_) => FETCH_INTERVAL,
-            None => FIRST_FETCH_INTERVAL,
+        let is_recent = |begun: Option<Instant>, interval| {
+            begun.is_some_and(|begun: Instant| begun.elapsed() < interval)
         };
-        if state.begun.is_some_and(|begun| begun.elapsed() < interval) {
-            return false;
+        if age.is_none() {
+            // Without any set every request is refused, so that the next attempt comes sooner.
+            if is_recent(state.begun, FIRST_FETCH_INTERVAL) {
+                return false;
+            }
+        } else if is_known {
+            if is_recent(state.begun, FETCH_INTERVAL) {
+                return false;
+            }
+        } else {
+            if is_recent(state.begun_for_key, FETCH_INTERVAL) {
+                return false;
+            }
+            state.begun_for_key = Some(Instant::now());
         }
         state.begun = Some(Instant::now());
         state.is_active = true;

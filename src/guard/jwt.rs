@@ -169,7 +169,7 @@ impl JwtGuard {
         });
         Some(JwtGuard {
             name: name.clone(),
-            validation: validation(jwt, &algorithms),
+            validation: validation(jwt),
             algorithms,
             issuer: jwt.issuer.clone(),
             leeway: jwt.leeway.0,
@@ -217,12 +217,49 @@ impl JwtGuard {
         let header = self.check_form(token)?;
         let kid = header.kid.as_deref();
         match &self.keys {
-            KeySource::Secret(key) => self.verify_with([key].into_iter(), token),
-            KeySource::File(set) => self.verify_with(set.matching(kid, header.alg), token),
+            KeySource::Secret(key) => self.verify_with([key].into_iter(), header.alg, token),
+            KeySource::File(set) => {
+                self.verify_with(set.matching(kid, header.alg), header.alg, token)
+            }
             KeySource::Remote(keys) => {
                 let set = keys.for_key(kid, services).await;
                 let set = set.ok_or(TokenError::NoKeys)?;
-                self.verify_with(set.matching(kid, header.alg), token)
+                self.verify_with(set.matching(kid, header.alg), header.alg, token)
+            }
+        }
+    }
+
+    /// Describes what the guard decides about a token, or would have to fetch first. It fetches nothing.
+    pub(crate) fn explain(&self, token: BearerToken<'_>) -> String {
+        let verified = match token {
+            BearerToken::Absent => Err(TokenError::Missing),
+            BearerToken::Ambiguous => Err(TokenError::Ambiguous),
+            BearerToken::Present(token) => match (self.check_form(token), &self.keys) {
+                (Err(error), _) => Err(error),
+                (Ok(header), KeySource::Secret(key)) => {
+                    self.verify_with([key].into_iter(), header.alg, token)
+                }
+                (Ok(header), KeySource::File(set)) => {
+                    let keys = set.matching(header.kid.as_deref(), header.alg);
+                    self.verify_with(keys, header.alg, token)
+                }
+                (Ok(_), KeySource::Remote(keys)) => {
+                    return format!(
+                        "verifies the token with {}, which explain does not fetch",
+                        keys.url()
+                    );
+                }
+            },
+        };
+        match verified {
+            Ok(token) => {
+                let subject = token.subject().unwrap_or("a client without `sub`");
+                let until = humantime::format_rfc3339_seconds(token.expires);
+                format!("admits {subject} until {until}")
+            }
+            Err(error) => {
+                let denial = self.deny(error);
+                format!("refuses with {}: {error}", denial.status.as_u16())
             }
         }
     }
@@ -254,11 +291,17 @@ impl JwtGuard {
     fn verify_with<'k>(
         &self,
         keys: impl Iterator<Item = &'k DecodingKey>,
+        algorithm: Algorithm,
         token: &str,
     ) -> Result<VerifiedToken, TokenError> {
+        // The library requires that all algorithms here fit each key.
+        let validation = Validation {
+            algorithms: vec![algorithm],
+            ..self.validation.clone()
+        };
         let mut error = TokenError::UnknownKey;
         for key in keys {
-            match jsonwebtoken::decode::<Map<String, Value>>(token, key, &self.validation) {
+            match jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation) {
                 Ok(TokenData { claims, .. }) => return self.check_claims(claims),
                 Err(found) => {
                     error = TokenError::from(found.kind());
@@ -440,9 +483,8 @@ impl From<&ErrorKind> for TokenError {
     }
 }
 
-fn validation(jwt: &config::Jwt, algorithms: &[Algorithm]) -> Validation {
+fn validation(jwt: &config::Jwt) -> Validation {
     let mut validation = Validation::default();
-    validation.algorithms = algorithms.to_vec();
     validation.leeway = jwt.leeway.0.as_secs();
     validation.validate_nbf = true;
     let mut required = vec!["exp"];
@@ -490,8 +532,8 @@ fn contains(claim: &Value, value: &str) -> bool {
     }
 }
 
-/// Returns a claim as the value of a header, as Envoy's `claim_to_headers` does: text, numbers and booleans as they are,
-/// lists and objects as JSON in base64url. `None` if the text has other characters than visible ASCII and blanks.
+/// Returns a claim as the value of a header, as Envoy's `claim_to_headers` does: text, numbers and booleans as they
+/// are, lists and objects as JSON in base64url. `None` if the text has other characters than visible ASCII and blanks.
 fn header_value(claim: &Value) -> Option<HeaderValue> {
     let text = match claim {
         Value::String(text) => text.clone(),

@@ -20,6 +20,7 @@ pub(crate) mod unique_json;
 
 use ::http::{HeaderName, HeaderValue, StatusCode};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// A refusal by a guard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +33,8 @@ pub struct Denial {
     /// The body of the response: what was refused, and the key that decides it. Plain text; it contains values that the
     /// client sent, but no token and no password.
     pub text: String,
+    /// The guard of `[guards]` that refused, if it is one of them.
+    pub guard: Option<Arc<str>>,
     /// Further headers of the response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body of the response instead of `text`, if an authority has sent it; `headers` has its type.
@@ -69,6 +72,7 @@ impl Denial {
             why,
             status,
             text: text.into(),
+            guard: None,
             headers: Vec::new(),
             body: None,
         }

@@ -80,7 +80,7 @@ pub(crate) fn authorize_token(
     Ok(())
 }
 
-/// Asks the guards that the route lists. Then applies what they have decided to the head for the backend, and returns the
+/// Runs the guards that the route lists, applies their header changes to the head for the backend, and returns the
 /// headers that the response has in addition.
 pub(crate) async fn authorize_identity(
     context: &Context,
@@ -91,8 +91,17 @@ pub(crate) async fn authorize_identity(
     if guards.is_empty() {
         return Ok(HeaderMap::new());
     }
-    let asked = auth_request(rc, request);
-    let authorized = identity::authorize(guards, &asked, &context.auth).await?;
+    let auth_request = auth_request(rc, request);
+    let authorized = identity::authorize(guards, &auth_request, &context.auth).await;
+    let denied_by = authorized.as_ref().err().map(|denial| &denial.guard);
+    for guard in guards {
+        let is_admitted = denied_by.is_none_or(|denied_by| *denied_by != Some(guard.name.clone()));
+        context.metrics.count_guard(&guard.name, is_admitted);
+        if !is_admitted {
+            break;
+        }
+    }
+    let authorized = authorized?;
     authorized.apply(&mut request.outbound.headers);
     let Authorized {
         identity,
@@ -134,8 +143,8 @@ pub(crate) fn auth_request<'a>(
     }
 }
 
-/// Returns the token of a request: the one that the route moves, or that of `Authorization: Bearer`. Two different ones
-/// are ambiguous: the backend could use the one that was not verified.
+/// Returns the token of a request: the one that the route moves, or that of `Authorization: Bearer`. Two different
+/// ones are ambiguous: the backend could use the one that was not verified.
 pub(crate) fn bearer_token<'a>(
     route: &Route,
     client: &'a HeaderMap,

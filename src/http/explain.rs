@@ -5,6 +5,7 @@ use crate::{
     gateway::{Gateway, route::Route},
     http::{
         admitted::AdmittedRequest,
+        authorize::auth_request,
         peer::Peer,
         request::RequestContext,
         rewrite::Outbound,
@@ -39,6 +40,8 @@ pub(crate) struct WouldForward {
     pub headers: Vec<(String, String)>,
     /// How the token was handled, without the token itself; "" if the route moves none.
     pub token: String,
+    /// The guards of the route, in their order, each with its verdict.
+    pub guards: Vec<(String, String)>,
     /// How the route's `framework` must be configured; "" if no setting is needed.
     pub advice: &'static str,
 }
@@ -84,8 +87,9 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, address: IpAddr) -> Ex
         ..Peer::new((address, 0).into(), ([0; 4], 0).into())
     };
     let mut rc = RequestContext::new(gateway, None, peer, request);
-    let outcome = service::admit(&mut rc, request)
-        .map(|admitted| would_forward(&admitted))
+    let admitted = service::admit(&mut rc, request);
+    let outcome = admitted
+        .map(|admitted| would_forward(&rc, &admitted))
         .map_err(|refusal| WouldRefuse {
             status: refusal.status.as_u16(),
             why: refusal.why.as_str(),
@@ -94,7 +98,8 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, address: IpAddr) -> Ex
     Explanation { routes, outcome }
 }
 
-fn would_forward(admitted: &AdmittedRequest<'_, '_>) -> WouldForward {
+fn would_forward(rc: &RequestContext<'_>, admitted: &AdmittedRequest<'_, '_>) -> WouldForward {
+    let auth_request = auth_request(rc, admitted);
     let (route, outbound) = (admitted.route, &admitted.outbound);
     WouldForward {
         route: route.name.to_string(),
@@ -107,6 +112,11 @@ fn would_forward(admitted: &AdmittedRequest<'_, '_>) -> WouldForward {
             .map(|(name, value)| (name.to_string(), redacted(value)))
             .collect(),
         token: token(route, outbound),
+        guards: route
+            .guards
+            .iter()
+            .map(|guard| (guard.name.to_string(), guard.explain(&auth_request)))
+            .collect(),
         advice: route.expectations.advice,
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod body;
 pub(crate) mod bound;
 pub(crate) mod challenge;
 pub(crate) mod client;
+pub(crate) mod client_permit;
 pub(crate) mod client_table;
 pub(crate) mod conn_end;
 pub(crate) mod conn_state;

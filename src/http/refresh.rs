@@ -7,15 +7,17 @@ use crate::{
     http::{
         authorize::bearer_token,
         body::{self, Body, BodyStatus},
+        client_permit::client_permit,
         context::Context,
         progress::ProgressLimits,
         refusal::{Refusal, RefusalReason},
         request::RequestContext,
         request_body::RequestBody,
         rewrite::Outbound,
-        service, token,
+        token,
         validate::{self, ValidatedRequest},
     },
+    registry::expiry,
 };
 use ::http::{
     HeaderValue, Method, Response, StatusCode, header, request::Parts, uri::PathAndQuery,
@@ -59,21 +61,21 @@ pub(crate) async fn refresh(
     }
     route.addresses.check(rc.client)?;
     route.origins.check(&parts.headers, host)?;
-    rc.client_permit = Some(service::client_permit(context, rc, false)?);
+    rc.client_permit = Some(client_permit(context, rc, false)?);
     let outbound = relocate(route, parts, &validated)?;
     if outbound.token.is_ambient() && !parts.headers.contains_key(header::ORIGIN) {
         let text = "a token in a cookie counts only with an Origin that this route allows";
         return Err(Denial::forbidden(DenialReason::Origin, text).into());
     }
     discard(body, rc).await;
-    let asked = bearer_token(route, &parts.headers, &outbound);
-    let verified = guard.authorize(asked, &context.auth).await?;
+    let token = bearer_token(route, &parts.headers, &outbound);
+    let verified = guard.authorize(token, &context.auth).await?;
     let origin = guard.origin(&verified);
     rc.record.subject = verified.subject().map(Into::into);
     if origin.is_empty() {
         return Err(guard.deny(TokenError::Claim).into());
     }
-    let sessions = context.sessions.extend(origin, verified.expires()).await;
+    let sessions = expiry::extend(&context.sessions, origin, verified.expires()).await;
     let mut response = Response::new(body::text(format!("{{\"sessions\": {sessions}}}\n")));
     let headers = response.headers_mut();
     headers.insert(

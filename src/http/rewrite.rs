@@ -74,6 +74,9 @@ pub(crate) fn rewrite(
         }
         None => ExtractedToken::default(),
     };
+    if !route.guards.is_empty() {
+        token::mark_sensitive(&header::AUTHORIZATION, &mut headers);
+    }
     let outbound = Outbound {
         target,
         headers,

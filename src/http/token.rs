@@ -155,7 +155,7 @@ fn put(
 }
 
 /// Marks a header that the client has set itself as a secret, too.
-fn mark_sensitive(to: &HeaderName, headers: &mut HeaderMap) {
+pub(crate) fn mark_sensitive(to: &HeaderName, headers: &mut HeaderMap) {
     if let Entry::Occupied(mut own) = headers.entry(to) {
         own.iter_mut().for_each(|value| value.set_sensitive(true));
     }

@@ -1,5 +1,5 @@
-//! A small web client with a deadline and a size limit, for requests of Lockgate's own, such as those to the ACME CA and
-//! to the issuers of tokens.
+//! A small web client with a deadline and a size limit, for requests of Lockgate's own, such as those to the ACME CA
+//! and to the issuers of tokens.
 
 use crate::net::{
     dial::{self, DialError, DialOptions, SourceAddrs},

@@ -1,7 +1,9 @@
 //! Control of live sessions. This file has the table of sessions, the handle that a session task holds, the references
-//! that other code holds, and close orders. `filter` selects sessions, `identity` has who opened
-//! them and closes expired ones, `traffic` has their counters, `tap` and `tap_sink` subscriptions to their frames. Read-only observation is in `observe`.
+//! that other code holds, and close orders. `filter` selects sessions, `identity` has who opened them, `expiry` closes
+//! those whose token has expired, `traffic` has their counters, `tap` and `tap_sink` subscriptions to their frames.
+//! Read-only observation is in `observe`.
 
+pub(crate) mod expiry;
 pub(crate) mod filter;
 pub(crate) mod identity;
 pub(crate) mod tap;
@@ -41,7 +43,7 @@ pub struct SessionRegistry {
     table: Mutex<SessionTable>,
     /// Cancelled once new sessions are closed immediately.
     closing: CancellationToken,
-    expiry: ExpiryClock,
+    pub(crate) expiry: ExpiryClock,
 }
 
 #[derive(Debug, Default)]
@@ -259,7 +261,7 @@ impl SessionRegistry {
     }
 
     /// Returns all live sessions, page by page.
-    fn pages(&self) -> impl Iterator<Item = Vec<SessionRef>> {
+    pub(crate) fn pages(&self) -> impl Iterator<Item = Vec<SessionRef>> {
         let mut after = None;
         iter::from_fn(move || {
             let page = self.page(after);
@@ -387,7 +389,7 @@ impl SessionRef {
         &self.0.record
     }
 
-    /// Returns who opened the session, if its route has guards that tell.
+    /// Returns who opened the session; `None` if its route has no guards.
     pub fn identity(&self) -> Option<&SessionIdentity> {
         self.0.identity.as_deref()
     }

@@ -89,6 +89,7 @@ async fn filter_requires_all_conditions() {
     let empty = SessionFilter::default();
     assert!(empty.is_empty() && session.matches(&empty));
     let matching = SessionFilter {
+        subject: None,
         id: Some(session.id()),
         route: Some("chat".into()),
         backend: Some("ws://10.0.0.1:1".into()),

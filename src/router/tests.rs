@@ -51,6 +51,7 @@ fn route(hosts: Vec<HostPattern>, path: PathPattern) -> config::Route {
         only: Only::Any,
         pool: None,
         to: None,
+        guards: Vec::new(),
         strip_prefix: None,
         framework: config::Framework::None,
         origins: Vec::new(),

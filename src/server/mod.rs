@@ -36,6 +36,7 @@ use crate::{
     observe::{
         access::AccessLog, log_throttle::KeyedLogThrottle, logging::ErrorChain, metrics::Metrics,
     },
+    registry::expiry,
     server::{
         active_config::{ActiveConfig, ConfigSource},
         builds::Builds,
@@ -248,7 +249,7 @@ impl Server {
         });
         let sessions = self.context.sessions.clone();
         tasks.spawn_loop("identity-expiry", tasks.stop_token(), move || {
-            sessions.clone().close_expired()
+            expiry::close_expired(sessions.clone())
         });
         self.context
             .live

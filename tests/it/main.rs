@@ -50,6 +50,7 @@ mod help;
 mod http2;
 mod interop;
 mod json_logs;
+mod jwt;
 mod language;
 mod layering;
 mod lenient;

@@ -171,10 +171,16 @@ fn push(query: &mut String, name: &str, value: impl ToString) {
 /// Renders a table with the traffic from and to the client.
 fn render_table(total: usize, rows: &[SessionRow]) -> String {
     let head = [
-        "id", "client", "route", "backend", "age", "in", "out", "rtt", "with", "host", "path",
+        "id", "client", "subject", "route", "backend", "age", "in", "out", "rtt", "with", "host",
+        "path",
     ];
-    let mut cells = vec![head.map(str::to_owned)];
-    cells.extend(rows.iter().map(cells_of));
+    let mut cells = vec![head.map(str::to_owned).to_vec()];
+    cells.extend(rows.iter().map(|row| cells_of(row).to_vec()));
+    if rows.iter().all(|row| row.subject.is_none()) {
+        cells
+            .iter_mut()
+            .for_each(|row| drop(row.remove(SUBJECT_COLUMN)));
+    }
     let mut page = table(&cells);
     let shown = rows.len();
     match (total, shown == total) {
@@ -188,7 +194,7 @@ fn render_table(total: usize, rows: &[SessionRow]) -> String {
     page
 }
 
-fn cells_of(row: &SessionRow) -> [String; 11] {
+fn cells_of(row: &SessionRow) -> [String; 12] {
     let with = [&row.subprotocol, &row.extensions];
     let with: Vec<&str> = with.into_iter().flatten().map(|text| &**text).collect();
     let round_trip =
@@ -196,6 +202,7 @@ fn cells_of(row: &SessionRow) -> [String; 11] {
     [
         visible(&row.id),
         visible(&row.client),
+        visible(row.subject.as_deref().unwrap_or("-")),
         visible(&row.route),
         visible(&row.backend),
         humantime::format_duration(Duration::from_secs(row.age_seconds as u64)).to_string(),
@@ -211,6 +218,9 @@ fn cells_of(row: &SessionRow) -> [String; 11] {
         shortened(&visible(&row.path)),
     ]
 }
+
+/// The column that is left out if no session has a subject.
+const SUBJECT_COLUMN: usize = 2;
 
 /// Renders traffic as "12m 3.4KiB (0.2m/s 51B/s)"; "m" stands for messages.
 fn traffic(row: &TrafficRow) -> String {

@@ -40,7 +40,7 @@ pub struct Jwt {
     /// The names of which a valid token has one in `aud`; ["*"]: any.
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = ["chat"]))]
     pub audience: Vec<String>,
-    /// The signature algorithms that are accepted, whatever a token says; []: RS256, ES256 and EdDSA, or HS256 with `secret`.
+    /// The signature algorithms that are accepted; the header of a token does not choose; []: RS256, ES256 and EdDSA, or HS256 with `secret`.
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = ["RS256", "ES256", "EdDSA"]))]
     pub algorithms: Vec<JwtAlgorithm>,
     /// The key that the application signs its tokens with (HS256), of at least 32 bytes; "": keys of the issuer.

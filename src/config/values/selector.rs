@@ -172,7 +172,7 @@ impl fmt::Display for TokenHeader {
     }
 }
 
-/// Parses the name of a header that Lockgate sets for backends. An error says why it cannot set this one.
+/// Parses the name of a header that Lockgate sets for backends. The error is the reason why it cannot set this one.
 pub(crate) fn header_to_set(text: &str) -> Result<HeaderName, &'static str> {
     let name: HeaderName = text.parse().map_err(|_| "that is not a header name")?;
     let is_taken = TAKEN.contains(&name.as_str())

@@ -25,6 +25,13 @@ fn session() -> SessionRecord {
     }
 }
 
+fn facts(record: &SessionRecord) -> SessionFacts<'_> {
+    SessionFacts {
+        record,
+        subject: None,
+    }
+}
+
 fn end() -> SessionEnd {
     SessionEnd {
         duration: Duration::from_millis(12_345),
@@ -82,11 +89,11 @@ fn text_lines_have_the_documented_layout() {
     let opened = "a1b2c3d4e5f60718 203.0.113.7 chat.example.com/ws route=chat backend=ws://10.0.0.1:8765 h=1.1 \
         subprotocol=chat.v2 extensions=\"permessage-deflate; client_max_window_bits=15\"";
     assert_eq!(
-        text(AccessEvent::Open(&session)),
+        text(AccessEvent::Open(facts(&session))),
         format!("2026-11-21T05:00:00.123Z open    {opened}\n")
     );
     assert_eq!(
-        text(AccessEvent::Close(&session, &end)),
+        text(AccessEvent::Close(facts(&session), &end)),
         format!(
             "2026-11-21T05:00:00.123Z close   {opened} 12.3s code=1000 by=client why=closed in=12f/10m/1.2KiB out=3f/3m/99B\n"
         )
@@ -95,6 +102,23 @@ fn text_lines_have_the_documented_layout() {
         text(AccessEvent::Request(&request())),
         "2026-11-21T05:00:00.123Z request 203.0.113.7 GET chat.example.com/ws 403 850us why=origin h=1.1\n"
     );
+}
+
+#[test]
+fn subject_is_in_the_lines_of_sessions_and_requests() {
+    let record = session();
+    let facts = SessionFacts {
+        record: &record,
+        subject: Some("anna k"),
+    };
+    assert!(text(AccessEvent::Open(facts)).ends_with(" subject=\"anna k\"\n"));
+    assert_eq!(json(AccessEvent::Close(facts, &end()))["subject"], "anna k");
+    let request = RequestRecord {
+        subject: Some("anna"),
+        ..request()
+    };
+    assert!(text(AccessEvent::Request(&request)).contains(" subject=anna "));
+    assert_eq!(json(AccessEvent::Request(&request))["subject"], "anna");
 }
 
 #[test]
@@ -112,8 +136,9 @@ fn json_lines_have_all_fields() {
         "backend": "ws://10.0.0.1:8765",
         "subprotocol": "chat.v2",
         "extensions": "permessage-deflate; client_max_window_bits=15",
+        "subject": null,
     });
-    assert_eq!(json(AccessEvent::Open(&session)), expected);
+    assert_eq!(json(AccessEvent::Open(facts(&session))), expected);
     let closed = json!({
         "event": "close",
         "duration": 12.345,
@@ -126,7 +151,7 @@ fn json_lines_have_all_fields() {
     });
     let more = closed.as_object().unwrap().clone();
     expected.as_object_mut().unwrap().extend(more);
-    assert_eq!(json(AccessEvent::Close(&session, &end)), expected);
+    assert_eq!(json(AccessEvent::Close(facts(&session), &end)), expected);
     assert_eq!(
         json(AccessEvent::Request(&request())),
         json!({
@@ -139,6 +164,7 @@ fn json_lines_have_all_fields() {
             "path": "/ws",
             "route": null,
             "backend": null,
+            "subject": null,
             "status": 403,
             "duration": 0.00085,
             "why": "origin",
@@ -169,7 +195,10 @@ fn hostile_values_neither_end_a_line_nor_control_a_terminal() {
         session.extensions = Some(hostile.into());
         let mut request = request();
         (request.method, request.host, request.path) = (hostile, hostile, hostile);
-        for event in [AccessEvent::Open(&session), AccessEvent::Request(&request)] {
+        for event in [
+            AccessEvent::Open(facts(&session)),
+            AccessEvent::Request(&request),
+        ] {
             for format in [LogFormat::Text, LogFormat::Json] {
                 let line = line(event, format, timestamp());
                 let inner = line.strip_suffix('\n').expect("a whole line");
@@ -193,18 +222,21 @@ fn hostile_values_neither_end_a_line_nor_control_a_terminal() {
 fn json_keeps_non_ascii_characters() {
     let mut session = session();
     session.path = "/żółw/🐢".into();
-    assert_eq!(json(AccessEvent::Open(&session))["path"], "/żółw/🐢");
+    assert_eq!(json(AccessEvent::Open(facts(&session)))["path"], "/żółw/🐢");
 }
 
 #[test]
 fn long_values_are_truncated() {
     let mut session = session();
     session.path = "ż".repeat(MAX_FIELD_CHARS).into();
-    assert_eq!(json(AccessEvent::Open(&session))["path"], *session.path);
+    assert_eq!(
+        json(AccessEvent::Open(facts(&session)))["path"],
+        *session.path
+    );
     session.path = "ż".repeat(20_000).into();
     let truncated = format!("{}…", "ż".repeat(MAX_FIELD_CHARS));
-    assert_eq!(json(AccessEvent::Open(&session))["path"], truncated);
-    assert!(text(AccessEvent::Open(&session)).len() < 4 * MAX_FIELD_CHARS);
+    assert_eq!(json(AccessEvent::Open(facts(&session)))["path"], truncated);
+    assert!(text(AccessEvent::Open(facts(&session))).len() < 4 * MAX_FIELD_CHARS);
 }
 
 #[test]
@@ -268,9 +300,9 @@ fn missing_host_and_close_code_have_placeholders() {
         ..end()
     };
     let session = session();
-    assert!(text(AccessEvent::Close(&session, &end)).contains(" code=none by=client "));
+    assert!(text(AccessEvent::Close(facts(&session), &end)).contains(" code=none by=client "));
     assert_eq!(
-        json(AccessEvent::Close(&session, &end))["code"],
+        json(AccessEvent::Close(facts(&session), &end))["code"],
         Value::Null
     );
 }
@@ -283,11 +315,11 @@ fn hint_is_the_last_field_of_a_close_line() {
     };
     let session = session();
     assert!(
-        text(AccessEvent::Close(&session, &end))
+        text(AccessEvent::Close(facts(&session), &end))
             .ends_with("out=3f/3m/99B hint=\"session.ping.legs selects\"\n")
     );
     assert_eq!(
-        json(AccessEvent::Close(&session, &end))["hint"],
+        json(AccessEvent::Close(facts(&session), &end))["hint"],
         "session.ping.legs selects"
     );
 }
@@ -315,7 +347,7 @@ fn durations_and_sizes_use_short_units() {
             bytes,
             ..FrameCounts::default()
         };
-        let line = text(AccessEvent::Close(&session(), &end));
+        let line = text(AccessEvent::Close(facts(&session()), &end));
         let line = line.replace(" code=1000 by=client why=closed", "");
         assert!(line.contains(&format!(" {shown} ")), "{shown}: {line}");
     }
@@ -325,8 +357,8 @@ fn durations_and_sizes_use_short_units() {
 fn clones_share_one_log_and_the_guard_flushes_it() {
     let memory = Memory::default();
     let (log, guard) = AccessLog::to(memory.clone(), None, LogFormat::Text);
-    log.clone().opened(&session());
-    log.closed(&session(), &end());
+    log.clone().opened(facts(&session()));
+    log.closed(facts(&session()), &end());
     log.request(&request());
     drop(guard);
     let written = memory.text();
@@ -360,6 +392,6 @@ fn access_file_is_appended_to() {
 #[test]
 fn access_off_writes_nothing() {
     let (log, _guard) = AccessLog::open(&Access::Off, LogFormat::Text).unwrap();
-    log.opened(&session());
+    log.opened(facts(&session()));
     assert!(log.out.is_none());
 }

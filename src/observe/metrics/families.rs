@@ -103,6 +103,13 @@ pub(crate) struct RefusalLabels {
     pub(crate) why: &'static str,
 }
 
+/// The name of a guard, and "admitted" or "denied".
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct GuardLabels {
+    pub(crate) guard: String,
+    pub(crate) outcome: &'static str,
+}
+
 /// The name of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PoolLabels {

@@ -12,9 +12,9 @@ use crate::{
     observe::{
         access::record::SessionEnd,
         metrics::families::{
-            BackendLabels, BackendStateLabels, CloseLabels, HostLabels, LegLabels, OutcomeLabels,
-            PoolMetrics, PurposeLabels, RefusalLabels, SessionMetrics, StatusClassLabels,
-            TransitionLabels, WaitingGauge, WhyLabels,
+            BackendLabels, BackendStateLabels, CloseLabels, GuardLabels, HostLabels, LegLabels,
+            OutcomeLabels, PoolMetrics, PurposeLabels, RefusalLabels, SessionMetrics,
+            StatusClassLabels, TransitionLabels, WaitingGauge, WhyLabels,
         },
     },
 };
@@ -59,6 +59,7 @@ pub struct Metrics {
     session_closes: Family<CloseLabels, Counter>,
     requests: Family<StatusClassLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
+    guards: Family<GuardLabels, Counter>,
     pools: PoolMetrics,
     frames: Family<LegLabels, Counter>,
     messages: Family<LegLabels, Counter>,
@@ -124,6 +125,7 @@ impl Metrics {
             session_closes: Family::default(),
             requests: Family::default(),
             refusals: Family::default(),
+            guards: Family::default(),
             pools: PoolMetrics::default(),
             frames: Family::default(),
             messages: Family::default(),
@@ -207,6 +209,15 @@ impl Metrics {
         self.refusals
             .get_or_create(&RefusalLabels { status, why })
             .inc();
+    }
+
+    /// Counts a request that a guard of `[guards]` has admitted or denied.
+    pub(crate) fn count_guard(&self, guard: &str, admitted: bool) {
+        let labels = GuardLabels {
+            guard: guard.to_owned(),
+            outcome: if admitted { "admitted" } else { "denied" },
+        };
+        self.guards.get_or_create(&labels).inc();
     }
 
     /// Counts a connection that ended before its first request; `why` comes from a closed set of words ("proxy-header",
@@ -350,6 +361,7 @@ impl Metrics {
         registry.register("lockgate_session_closes", "Sessions closed, by close code and initiator", self.session_closes.clone());
         registry.register("lockgate_requests", "Plain HTTP requests answered, by status class", self.requests.clone());
         registry.register("lockgate_requests_in_flight", "Plain HTTP requests in progress", self.requests_in_flight.clone());
+        registry.register("lockgate_guard_requests", "Requests that a guard has admitted or denied", self.guards.clone());
         registry.register("lockgate_refusals", "Requests refused by lockgate, by status and reason", self.refusals.clone());
         self.pools.register(registry);
         registry.register("lockgate_frames", "Frames relayed, by sending leg; added when a session closes", self.frames.clone());

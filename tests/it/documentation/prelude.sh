@@ -57,7 +57,7 @@ pip() {
 
 python3() {
     case ${1-} in
-    -*) "$PYTHON" "$@" ;;
+    -* | token_for.py) "$PYTHON" "$@" ;;
     server.py)
         if [ "$BASHPID" != "$$" ]; then exec "$PYTHON" "$@"; fi
         "$PYTHON" "$@" &

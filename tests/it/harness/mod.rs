@@ -1,13 +1,14 @@
 //! The test harness: `Lockgate` is the process, `Backend` a listening socket behind it, `Dropping` one that ignores
 //! connections, `Refusing` an address that refuses them, `Wire` one connection of either side, `Frame` a WebSocket
 //! frame, `H2` an HTTP/2 client and `RawH2` one that can send invalid frames, `Program` a program in Python or Node,
-//! `Pebble` a real ACME server and `Front` a proxy that simulates its faults.
+//! `Issuer` one of tokens, `Pebble` a real ACME server and `Front` a proxy that simulates its faults.
 
 mod backend;
 mod dropping;
 mod frame;
 mod front;
 mod h2;
+pub(crate) mod issuer;
 mod pebble;
 mod process;
 pub(crate) mod program;
@@ -22,6 +23,7 @@ pub(crate) use dropping::{Answering, Dropping, Refusing};
 pub(crate) use frame::Frame;
 pub(crate) use front::{Answer, Fault, Front};
 pub(crate) use h2::{H2, request};
+pub(crate) use issuer::Issuer;
 pub(crate) use pebble::{Pebble, PebbleSetup};
 pub(crate) use process::{Lockgate, Setup, handshake, listener, raise_descriptor_limit};
 pub(crate) use program::Program;
