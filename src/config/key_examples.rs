@@ -127,4 +127,25 @@ const COMPANIONS: &[(&str, &str, &str)] = &[
     ),
     ("pools.NAME.hash", "pools.chat.balance", "\"hash\""),
     ("routes.client_cert", "tls.client_ca", "\"ca.pem\""),
+    (
+        "guards.NAME.forward_auth.ca",
+        "guards.NAME.forward_auth.url",
+        "\"https://auth.example.com/\"",
+    ),
+    // The annotated file has a guard that sets Remote-User, too.
+    (
+        "guards.NAME.forward_auth.preset",
+        "guards.staff.basic.header",
+        "\"X-User\"",
+    ),
+    (
+        "guards.NAME.forward_auth.grace",
+        "guards.NAME.forward_auth.recheck",
+        "\"5m\"",
+    ),
+    (
+        "guards.NAME.forward_auth.close_code",
+        "guards.NAME.forward_auth.recheck",
+        "\"5m\"",
+    ),
 ];

@@ -138,17 +138,17 @@ impl BasicGuard {
 
     /// Returns what the guard decides about a request with these headers, for `lockgate explain`. Neither counts an
     /// attempt nor keeps the credentials. Blocks for the time of a hash.
-    #[allow(dead_code, reason = "for `lockgate explain`")]
-    pub(crate) fn explain(&self, headers: &HeaderMap) -> &'static str {
-        match Credentials::of(headers) {
-            Err(NoCredentials::Absent) => "refuses with 401: needs a user name and a password",
-            Err(NoCredentials::Malformed) => "refuses with 401: the credentials are malformed",
-            Ok(it) if !self.users.has(&it.user) => {
-                "refuses with 401: the file of users has no such user"
+    pub(crate) fn explain(&self, headers: &HeaderMap) -> String {
+        let refused = match Credentials::of(headers) {
+            Err(NoCredentials::Absent) => ABSENT,
+            Err(NoCredentials::Malformed) => MALFORMED,
+            Ok(it) if !self.users.has(&it.user) => "the file of users has no such user",
+            Ok(it) if self.users.verify(&it.user, &it.password) => {
+                return format!("admits {}", it.user);
             }
-            Ok(it) if self.users.verify(&it.user, &it.password) => "admits this user",
-            Ok(_) => "refuses with 401: the password is wrong",
-        }
+            Ok(_) => "the password is wrong",
+        };
+        format!("refuses with 401: {refused}")
     }
 
     /// Verifies the credentials of a request.
@@ -160,8 +160,8 @@ impl BasicGuard {
     ) -> Result<(), Denial> {
         let credentials = Credentials::of(request.headers).map_err(|error| {
             self.unauthorized(match error {
-                NoCredentials::Absent => "this route needs a user name and a password",
-                NoCredentials::Malformed => "the user name and password are malformed",
+                NoCredentials::Absent => ABSENT,
+                NoCredentials::Malformed => MALFORMED,
             })
         })?;
         let key = credentials.key();
@@ -367,6 +367,10 @@ impl Drop for PendingCheck {
         self.table.lock().pending.remove(&self.key);
     }
 }
+
+const ABSENT: &str = "this route needs a user name and a password";
+
+const MALFORMED: &str = "the user name and password are malformed";
 
 const WRONG: &str = "the user name or the password is wrong";
 

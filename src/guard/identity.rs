@@ -97,15 +97,6 @@ impl IdentityGuard {
         }
     }
 
-    /// Returns the guard for a service that is asked, if it is one.
-    #[allow(dead_code, reason = "for `lockgate explain`")]
-    pub(crate) fn forward_auth(&self) -> Option<&ForwardAuthGuard> {
-        match &self.kind {
-            GuardKind::ForwardAuth(auth) => Some(auth),
-            _ => None,
-        }
-    }
-
     /// Returns the guard for passwords, if it is one.
     pub(crate) fn basic(&self) -> Option<&BasicGuard> {
         match &self.kind {
@@ -119,7 +110,7 @@ impl IdentityGuard {
         match &self.kind {
             GuardKind::Jwt(jwt) => jwt.explain(request.token),
             GuardKind::ForwardAuth(auth) => auth.explain(),
-            GuardKind::Basic(basic) => basic.explain(request.headers).to_owned(),
+            GuardKind::Basic(basic) => basic.explain(request.headers),
         }
     }
 

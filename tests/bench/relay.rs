@@ -131,7 +131,7 @@ fn session(
         backend_early: bytes::Bytes::new(),
         reserved: RsvBits::None,
     };
-    let handle = Arc::<SessionRegistry>::default().register(target, record);
+    let handle = Arc::<SessionRegistry>::default().register(target, record, None);
     let flow = Metrics::new().live_sessions().clone();
     let spliced = Box::pin(run(legs, route.limits.subscribe(), handle, flow, |_| {}));
     async move {

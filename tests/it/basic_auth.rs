@@ -406,6 +406,45 @@ async fn file_that_cannot_protect_anything_is_an_error_with_its_line() {
 }
 
 #[tokio::test]
+async fn explain_shows_the_verdict_and_counts_no_attempt() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let config = folder.path().join("lockgate.toml");
+    let text = "[server]\nhttps = [\"127.0.0.1:0\"]\n[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\n\
+                to = \"ws://127.0.0.1:1\"\nguards = [\"staff\", \"company\"]\n\
+                [guards.staff.basic]\nusers = \"users\"\n[guards.company.forward_auth]\nurl = \"http://127.0.0.1:9/ask?secret=1\"\n";
+    std::fs::write(folder.path().join("users"), all_users()).expect("the folder is writable");
+    std::fs::write(&config, text).expect("the folder is writable");
+    let config = config.display().to_string();
+    let rows = [
+        (String::new(), "refuses with 401: this route needs"),
+        (
+            credentials("sha512", "x"),
+            "refuses with 401: the password is wrong",
+        ),
+        (
+            credentials("eve", "x"),
+            "refuses with 401: the file of users has no such user",
+        ),
+        (credentials("sha512", PASSWORD), "admits sha512"),
+    ];
+    for (header, expected) in rows {
+        let header = header.trim();
+        let mut arguments = vec!["explain", "--config", &config, "wss://a.test/"];
+        if !header.is_empty() {
+            arguments.extend(["--header", header]);
+        }
+        let output = Lockgate::run(folder.path(), &arguments).await;
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains(expected), "{header}: {shown}{output:?}");
+        assert!(shown.contains("asks http://127.0.0.1:9/ask,"), "{shown}");
+        assert!(
+            !shown.contains("secret") && !shown.contains(PASSWORD),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn flood_of_passwords_delays_other_requests_little() {
     let backend = Recorder::backend().await;
     // About 30 ms for each hash, 240 ms without optimization.

@@ -428,59 +428,68 @@ async fn service_without_a_usable_answer_admits_no_request() {
     let url = format!("http://{}/ask?secret=1", authority.address);
     let more = "timeout = \"500ms\"\nheaders_max = \"8KiB\"";
     let lockgate = guard(&backend, &url, more).start().await;
-    let rows: Vec<(&str, fn() -> Reply)> = vec![
-        ("silent", || Reply::Silent),
-        ("closed", || Reply::Last(String::new())),
-        ("garbage", || {
-            Reply::Last("\u{0}\u{1}SSH-2.0\r\n\r\n".into())
-        }),
-        ("404", || Reply::Send(response("404 Not Found", "", ""))),
-        ("500", || {
-            Reply::Send(response("500 Internal Server Error", "", ""))
-        }),
-        ("304", || {
-            Reply::Send("HTTP/1.1 304 Not Modified\r\n\r\n".into())
-        }),
-        ("101", || {
-            Reply::Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n".into())
-        }),
-        ("redirect without location", || {
-            Reply::Send(response("302 Found", "", ""))
-        }),
-        ("truncated", || {
-            Reply::Last("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".into())
-        }),
-        ("large head", || {
+    let rows = [
+        ("silent", Reply::Silent),
+        ("closed", Reply::Last(String::new())),
+        ("garbage", Reply::Last("\u{0}\u{1}SSH-2.0\r\n\r\n".into())),
+        ("404", Reply::Send(response("404 Not Found", "", ""))),
+        (
+            "500",
+            Reply::Send(response("500 Internal Server Error", "", "")),
+        ),
+        (
+            "304",
+            Reply::Send("HTTP/1.1 304 Not Modified\r\n\r\n".into()),
+        ),
+        (
+            "101",
+            Reply::Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n".into()),
+        ),
+        (
+            "redirect without location",
+            Reply::Send(response("302 Found", "", "")),
+        ),
+        (
+            "truncated",
+            Reply::Last("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".into()),
+        ),
+        ("large head", {
             let more = format!("X-Pad: {}\r\n", "a".repeat(20_000));
             Reply::Send(response("200 OK", &more, ""))
         }),
-        ("many fields", || {
-            Reply::Send(response("200 OK", &"A: b\r\n".repeat(300), ""))
-        }),
-        ("large body", || {
-            Reply::Send(response("401 Unauthorized", "", &"a".repeat(70_000)))
-        }),
-        ("endless head", || {
-            Reply::Endless("HTTP/1.1 200 OK\r\n".into(), b"A: b\r\n")
-        }),
-        ("endless interim responses", || {
-            Reply::Endless(String::new(), b"HTTP/1.1 103 Early Hints\r\n\r\n")
-        }),
-        ("endless body", || {
+        (
+            "many fields",
+            Reply::Send(response("200 OK", &"A: b\r\n".repeat(300), "")),
+        ),
+        (
+            "large body",
+            Reply::Send(response("401 Unauthorized", "", &"a".repeat(70_000))),
+        ),
+        (
+            "endless head",
+            Reply::Endless("HTTP/1.1 200 OK\r\n".into(), b"A: b\r\n"),
+        ),
+        (
+            "endless interim responses",
+            Reply::Endless(String::new(), b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        ),
+        (
+            "endless body",
             Reply::Endless(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
                 b"1\r\na\r\n",
-            )
-        }),
-        ("two lengths", || {
+            ),
+        ),
+        (
+            "two lengths",
             Reply::Last(
                 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".into(),
-            )
-        }),
+            ),
+        ),
     ];
     for (name, reply) in &rows {
-        let reply = *reply;
-        authority.set(move |_| reply());
+        let reply = reply.clone();
+        authority.set(move |_| reply.clone());
         let mut wire = lockgate.connect().await;
         let begun = Instant::now();
         let (head, body) = send(&mut wire, "GET", "/", "").await;
@@ -689,6 +698,10 @@ async fn reload_with_contradictory_keys_is_refused_with_their_place() {
         (
             "url = \"http://127.0.0.1:1/\"\nclose_code = 3001",
             Some("close_code without recheck"),
+        ),
+        (
+            "url = \"http://127.0.0.1:1/\"\nrecheck = \"0s\"\ngrace = \"15m\"\nclose_code = 3000",
+            None,
         ),
         (
             "url = \"http://127.0.0.1:1/\"\nrecheck = \"10ms\"",

@@ -317,14 +317,17 @@ fn copies(auth: &Located<ForwardAuth>, context: &mut CheckContext<'_>) {
 fn rechecks(name: &str, auth: &Located<ForwardAuth>, context: &mut CheckContext<'_>) {
     let recheck = auth.recheck.0;
     if recheck.is_zero() {
-        for key in ["grace", "close_code"] {
-            if let Some(at) = context.written_in(auth.at, key) {
-                context.add(
-                    Some(at),
-                    format!("{key} without recheck: the guard `{name}` asks at the handshake only"),
-                    "add recheck = \"5m\", or leave the key out",
-                );
-            }
+        let default = ForwardAuth::default();
+        let unused = [
+            ("grace", auth.grace != default.grace),
+            ("close_code", auth.close_code != default.close_code),
+        ];
+        for (key, _) in unused.iter().filter(|(_, is_changed)| *is_changed) {
+            context.add(
+                context.in_table(auth.at, key),
+                format!("{key} without recheck: the guard `{name}` asks at the handshake only"),
+                "add recheck = \"5m\", or leave the key out",
+            );
         }
     } else if recheck < MIN_RECHECK {
         context.add(

@@ -111,7 +111,7 @@ pub struct ForwardAuth {
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "authelia"))]
     pub preset: AuthPreset,
     /// Headers of the response that the backend receives, such as "Remote-User", or with another name: "X-Auth-Request-User > X-User". Such headers of the client are removed.
-    #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = ["Remote-User"]))]
+    #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = ["X-Auth-Request-User > X-User"]))]
     pub copy: Vec<String>,
     /// A PEM file with the only CAs that are trusted for an https URL; "": the public CAs.
     #[serde(deserialize_with = "path")]

@@ -18,6 +18,7 @@ pub(crate) struct Recorder {
 }
 
 /// What a recorder does with a request.
+#[derive(Clone)]
 pub(crate) enum Reply {
     /// Sends these bytes, and keeps the connection.
     Send(String),
