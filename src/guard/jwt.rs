@@ -484,7 +484,8 @@ impl From<&ErrorKind> for TokenError {
 }
 
 fn validation(jwt: &config::Jwt) -> Validation {
-    let mut validation = Validation::default();
+    // An algorithm of the caller replaces the one here.
+    let mut validation = Validation::new(Algorithm::HS256);
     validation.leeway = jwt.leeway.0.as_secs();
     validation.validate_nbf = true;
     let mut required = vec!["exp"];

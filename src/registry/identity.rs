@@ -1,5 +1,5 @@
-//! Identities of sessions: who opened one, and until when it may stay open. The times in tokens are wall-clock times, so
-//! the deadlines here are, too.
+//! Identities of sessions: who opened one, and until when it may stay open. The times in tokens are wall-clock times,
+//! so the deadlines here are, too.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -24,8 +24,8 @@ pub struct SessionIdentity {
     pub(crate) close_code: u16,
 }
 
-/// What two tokens must have in common so that one can replace the other: the guard that verified them, the issuer, the
-/// subject, and the session of the issuer, if the first token names one. Kept as hashes, because it is kept per session.
+/// What two tokens must have in common so that one can replace the other: the guard that verified them, the issuer,
+/// the subject, and the session of the issuer, if the first token names one. Hashes, because it is kept per session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokenOrigin {
     key: u64,

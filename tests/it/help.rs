@@ -124,11 +124,12 @@ fn collect(schema: &Value, node: &Value, at: &str, keys: &mut Vec<Key>) {
             .into_iter()
             .filter(|it| it.get("properties").is_some())
             .collect();
-        let path_of_key = if path.starts_with("pools.") {
-            path.replacen("pools.", "pools.NAME.", 1)
-        } else {
-            path.clone()
-        };
+        let path_of_key = ["pools.", "guards."]
+            .iter()
+            .fold(path.clone(), |path, named| match path.strip_prefix(named) {
+                Some(rest) => format!("{named}NAME.{rest}"),
+                None => path,
+            });
         keys.push(Key {
             path: path_of_key,
             is_table: !tables.is_empty(),

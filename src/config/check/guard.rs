@@ -141,11 +141,10 @@ fn jwt(name: &str, jwt: &Located<Jwt>, context: &mut CheckContext<'_>) {
         .iter()
         .find(|it| it.is_symmetric() != has_secret)
     {
-        let hint = match has_secret {
-            true => "with `secret` use HS256, HS384 or HS512",
-            false => {
-                "HS256 and the like use a `secret`; with keys of an issuer use RS256, ES256 or EdDSA"
-            }
+        let hint = if has_secret {
+            "with `secret` use HS256, HS384 or HS512"
+        } else {
+            "HS256 and the like use a `secret`; with keys of an issuer use RS256, ES256 or EdDSA"
         };
         context.add(
             place(context, "algorithms"),

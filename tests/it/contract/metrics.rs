@@ -16,7 +16,9 @@ async fn metric_names_types_and_labels_are_unchanged() {
          [pools.named]\nbackends = [\"dns://localhost:1\"]\n\
          [[routes]]\nname = \"retried\"\nhosts = [\"a.test\"]\npath = \"/retried\"\npool = \"retried\"\norigins = [\"*\"]\n\
          [[routes]]\nname = \"queue\"\nhosts = [\"a.test\"]\npath = \"/queue\"\npool = \"queue\"\norigins = [\"*\"]\n\
-         [[routes]]\nname = \"named\"\nhosts = [\"a.test\"]\npath = \"/named\"\npool = \"named\"\n",
+         [[routes]]\nname = \"named\"\nhosts = [\"a.test\"]\npath = \"/named\"\npool = \"named\"\n\
+         [[routes]]\nname = \"guarded\"\nhosts = [\"a.test\"]\npath = \"/guarded\"\npool = \"named\"\nguards = [\"own\"]\n\
+         [guards.own.jwt]\nissuer = \"\"\naudience = [\"*\"]\nsecret = \"0123456789abcdef0123456789abcdef\"\n",
         silent.address
     );
     let lockgate = Lockgate::with_file(&config).start().await;
@@ -30,6 +32,8 @@ async fn metric_names_types_and_labels_are_unchanged() {
     let plain = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
     let mut refused = lockgate.request(plain("/named")).await;
     assert_eq!(refused.head().await.status(), 502);
+    let mut denied = lockgate.request(plain("/guarded")).await;
+    assert_eq!(denied.head().await.status(), 401);
     let mut answered = lockgate.request(plain("/queue")).await;
     let mut server = silent.accept().await;
     server.head().await;

@@ -1,4 +1,4 @@
-//! A newer token extends the sessions of its subject, and nobody else's.
+//! A newer token extends the sessions of its subject, and no others.
 
 use crate::{
     harness::{Backend, Issuer, Lockgate, Setup, Wire, issuer::now},
