@@ -72,9 +72,6 @@ fn every_block_is_run_or_has_a_reason() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// A file of users, as `htpasswd -B` writes it.
-const USERS: &str = "anna:$2y$05$zzzzzzzzzzzzzzzzzzzzzOzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz\n";
-
 /// A complete file has its name in its first line. What a fragment lacks, a route or a certificate, is added.
 #[tokio::test]
 async fn configurations_of_pages_are_valid() {
@@ -84,7 +81,11 @@ async fn configurations_of_pages_are_valid() {
         let folder = TempDir::new().expect("a temporary folder");
         script::write_certificates(folder.path());
         fs::create_dir(folder.path().join("conf.d")).expect("writable");
-        fs::write(folder.path().join("users.htpasswd"), USERS).expect("writable");
+        fs::write(
+            folder.path().join("users.htpasswd"),
+            crate::harness::program::USERS,
+        )
+        .expect("writable");
         for block in page.blocks() {
             if block.language != "toml" || block.directive.is_some() {
                 continue;

@@ -200,3 +200,6 @@ fn in_node(script: &Path) -> Command {
 fn tests_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
+
+/// A file of users: `anna` with the password `secret`, as `openssl passwd -6` writes its hash.
+pub(crate) const USERS: &str = "anna:$6$0123456789abcdef$8CGkKDSyVpVlVNcs5PssRw/Tb8EgfecuA6D/zsRQFumJaU.s8KgTWWc2HfgkB7h2n1qIKiJFeSyUFrwvhILXy.\n";
