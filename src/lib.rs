@@ -11,7 +11,7 @@
 //! http/service.rs             one request: validate → route → authorize → rewrite → acquire → websocket | forward
 //!   http/validate.rs            400, 405, 426, 501 for malformed or ambiguous requests
 //!   router/mod.rs               find(&RouteQuery) → Match
-//!   guard/                      address and origin
+//!   guard/                      address, origin, identity (http/authorize.rs)
 //!   http/rewrite.rs             request line and managed headers rebuilt; token.rs
 //!   upstream/pool.rs            acquire → Lease: balance.rs selects, or queue/ waits in order
 //! http/retry.rs               the retry loop of websocket.rs and forward.rs

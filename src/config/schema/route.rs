@@ -76,7 +76,7 @@ pub struct Route {
     #[serde(default)]
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = "require"))]
     pub client_cert: ClientCert,
-    /// Names of [guards] that each request must pass, in this order.
+    /// Names of `[guards]` that each request must pass, in this order.
     #[serde(default)]
     #[schemars(extend("x-applies" = Applies::NewSessions, "x-example" = ["login"]))]
     pub guards: Vec<Located<String>>,
