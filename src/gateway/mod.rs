@@ -240,21 +240,20 @@ impl Gateway {
         }
     }
 
-    /// Returns the guard whose sessions a newer token extends by a request for this path.
-    pub(crate) fn refresh_guard(&self, path: &str) -> Option<&JwtGuard> {
+    /// Returns whether a guard has this `refresh_path`, on whichever host.
+    pub(crate) fn is_refresh_path(&self, path: &str) -> bool {
         let mut guards = self.guards.values().filter_map(|guard| guard.jwt());
-        guards.find(|guard| !guard.refresh_path.is_empty() && guard.refresh_path == path)
+        guards.any(|guard| guard.refreshes_at(path))
     }
 
-    /// Returns the first route of `host` that lists this guard.
-    pub(crate) fn guarded_route(&self, guard: &JwtGuard, host: &str) -> Option<&Route> {
-        let lists = |route: &Route| {
-            let mut guards = route.guards.iter().filter_map(|guard| guard.jwt());
-            guards.any(|listed| std::ptr::eq(listed, guard))
-        };
+    /// Returns the first route of `host` with a guard that has this `refresh_path`, and the guard.
+    pub(crate) fn refresh_target(&self, host: &str, path: &str) -> Option<(&Route, &JwtGuard)> {
         let mut rules = self.router.rules();
-        let found = rules.find(|(rule, route)| rule.covers_host(host) && lists(route));
-        found.map(|(_, route)| route)
+        rules.find_map(|(rule, route)| {
+            let mut guards = route.guards.iter().filter_map(|guard| guard.jwt());
+            let guard = guards.find(|guard| guard.refreshes_at(path))?;
+            rule.covers_host(host).then_some((route, guard))
+        })
     }
 
     /// Returns the longest `session.close_timeout` of its routes: the time that the last session needs for its closing

@@ -79,10 +79,12 @@ impl AuthServices {
 // === impl Authorized ===
 
 impl Authorized {
-    /// Sets the identity, unless an earlier guard has: the first one that names a subject counts.
+    /// Adds what a guard knows about the client: the subject of the first guard that names one counts, and the time
+    /// limit of the guard that has one.
     pub(crate) fn identify(&mut self, identity: SessionIdentity) {
-        if self.identity.is_none() {
-            self.identity = Some(Box::new(identity));
+        match &mut self.identity {
+            Some(first) => first.complete(identity),
+            None => self.identity = Some(Box::new(identity)),
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct JwtGuard {
     closes_on_expiry: bool,
     close_code: u16,
     /// The path at which a newer token extends sessions; "": none.
-    pub(crate) refresh_path: String,
+    refresh_path: String,
     keys: KeySource,
 }
 
@@ -191,6 +191,11 @@ impl JwtGuard {
         if let KeySource::Remote(keys) = &self.keys {
             keys.start(services);
         }
+    }
+
+    /// Returns whether a newer token extends sessions at this path.
+    pub(crate) fn refreshes_at(&self, path: &str) -> bool {
+        !self.refresh_path.is_empty() && self.refresh_path == path
     }
 
     /// Verifies the token of a request.

@@ -2,10 +2,13 @@
 //! the guard that has verified the first one.
 
 use crate::{
-    gateway::route::Route,
-    guard::{Denial, DenialReason, jwt::TokenError},
+    gateway::{Gateway, route::Route},
+    guard::{
+        Denial, DenialReason,
+        jwt::{JwtGuard, TokenError},
+    },
     http::{
-        authorize::bearer_token,
+        authorize::{authorize, bearer_token},
         body::{self, Body, BodyStatus},
         client_permit::client_permit,
         context::Context,
@@ -25,32 +28,50 @@ use ::http::{
 use http_body_util::BodyExt;
 use std::sync::Arc;
 
+/// A request with a newer token.
+pub(crate) struct RefreshTarget<'g, 'p> {
+    parts: &'p Parts,
+    validated: ValidatedRequest<'p>,
+    route: &'g Route,
+    guard: &'g JwtGuard,
+}
+
+/// Returns the target of a request for the `refresh_path` of a guard, if its host has a route with this guard. The
+/// path belongs to no other host.
+pub(crate) fn target<'g, 'p>(
+    gateway: &'g Gateway,
+    parts: &'p Parts,
+) -> Option<RefreshTarget<'g, 'p>> {
+    let path = parts.uri.path();
+    if !gateway.is_refresh_path(path) {
+        return None;
+    }
+    // Otherwise the request is refused as any other one.
+    let validated = validate::validate(parts).ok()?;
+    let (route, guard) = gateway.refresh_target(&validated.authority.host, path)?;
+    Some(RefreshTarget {
+        parts,
+        validated,
+        route,
+        guard,
+    })
+}
+
 /// Verifies the token of the request, and extends the sessions that it belongs to. Answers with their number.
 pub(crate) async fn refresh(
     context: &Arc<Context>,
     rc: &mut RequestContext<'_>,
-    parts: &Parts,
+    target: RefreshTarget<'_, '_>,
     body: RequestBody,
 ) -> Result<Response<Body>, Refusal> {
+    let RefreshTarget {
+        parts,
+        validated,
+        route,
+        guard,
+    } = target;
     validate::check_head_size(parts, rc.gateway.limits.head_size.0)?;
-    let validated = validate::validate(parts)?;
     validate::check_misdirected(rc, &validated)?;
-    let host = &validated.authority.host;
-    let found = rc
-        .gateway
-        .refresh_guard(parts.uri.path())
-        .and_then(|guard| {
-            let route = rc.gateway.guarded_route(guard, host)?;
-            Some((guard, route))
-        });
-    let Some((guard, route)) = found else {
-        let text = "no route of this host has sessions that a token extends";
-        return Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            RefusalReason::NoRoute,
-            text,
-        ));
-    };
     rc.record.route = Some(route.name.clone());
     if parts.method != Method::POST {
         let text = "a newer token is sent by POST";
@@ -59,8 +80,10 @@ pub(crate) async fn refresh(
             .with(header::ALLOW, HeaderValue::from_static("POST"))
             .into());
     }
-    route.addresses.check(rc.client)?;
-    route.origins.check(&parts.headers, host)?;
+    authorize(rc, route, parts, &validated)?;
+    route
+        .origins
+        .check(&parts.headers, &validated.authority.host)?;
     rc.client_permit = Some(client_permit(context, rc, false)?);
     let outbound = relocate(route, parts, &validated)?;
     if outbound.token.is_ambient() && !parts.headers.contains_key(header::ORIGIN) {

@@ -61,8 +61,8 @@ async fn respond(
     {
         return Ok(response);
     }
-    if rc.gateway.refresh_guard(parts.uri.path()).is_some() {
-        return Box::pin(refresh::refresh(context, rc, parts, body)).await;
+    if let Some(target) = refresh::target(rc.gateway, parts) {
+        return Box::pin(refresh::refresh(context, rc, target, body)).await;
     }
     let mut request = admit(rc, parts)?;
     let is_handshake = request.validated.offer.is_some();

@@ -114,6 +114,26 @@ mod tests {
         assert!(unlimited.close_order().is_none() && without.close_order().is_none());
     }
 
+    #[test]
+    fn identities_of_several_guards_keep_the_first_subject_and_the_only_time_limit() {
+        let origin = TokenOrigin::new("login", "issuer", "token", None);
+        let limited = |subject| {
+            let at = UNIX_EPOCH + Duration::from_secs(1);
+            SessionIdentity::new(subject).expiring(origin, at, 3000)
+        };
+        let facts = |identity: &SessionIdentity| {
+            let deadline = identity.deadline.load(Relaxed);
+            (identity.subject.to_string(), deadline, identity.close_code)
+        };
+        let mut first = SessionIdentity::new("password");
+        first.complete(limited("token"));
+        assert_eq!(facts(&first), ("password".to_owned(), 1_000, 3000));
+        assert!(first.origin == origin);
+        let mut first = limited("");
+        first.complete(SessionIdentity::new("password"));
+        assert_eq!(facts(&first), ("password".to_owned(), 1_000, 3000));
+    }
+
     #[tokio::test]
     async fn only_a_token_of_the_same_origin_extends_a_session_and_none_shortens_it() {
         let sessions = Arc::new(SessionRegistry::default());

@@ -62,6 +62,18 @@ impl SessionIdentity {
             ..self
         }
     }
+
+    /// Takes from `other` what this identity lacks: a subject, a time limit.
+    pub(crate) fn complete(&mut self, other: SessionIdentity) {
+        if self.subject.is_empty() {
+            self.subject = other.subject;
+        }
+        if *self.deadline.get_mut() == NEVER {
+            self.origin = other.origin;
+            self.deadline = other.deadline;
+            self.close_code = other.close_code;
+        }
+    }
 }
 
 // === impl TokenOrigin ===

@@ -247,8 +247,9 @@ impl Server {
         tasks.spawn_loop("access-summary", tasks.stop_token(), move || {
             access.clone().summarise_omitted()
         });
-        let sessions = self.context.sessions.clone();
-        tasks.spawn_loop("identity-expiry", tasks.stop_token(), move || {
+        // Of its own, because tokens also expire during a drain. It ends with the process.
+        let (expiry_tasks, sessions) = (Tasks::default(), self.context.sessions.clone());
+        expiry_tasks.spawn_loop("identity-expiry", expiry_tasks.stop_token(), move || {
             expiry::close_expired(sessions.clone())
         });
         self.context

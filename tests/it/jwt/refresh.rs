@@ -153,3 +153,52 @@ async fn cookie_with_an_origin_that_the_route_allows_extends_sessions() {
     let foreign = format!("{cookie}Origin: https://evil.test\r\n");
     assert_eq!(refresh(&lockgate, &foreign).await.0, 403);
 }
+
+#[tokio::test]
+async fn path_for_newer_tokens_belongs_to_the_hosts_of_its_guard_alone() {
+    let (one, two) = (Issuer::start().await, Issuer::start().await);
+    let backend = Backend::listen().await;
+    let guard = |issuer: &Issuer, name: &str| {
+        let keys = issuer.guard("refresh_path = \"/auth/refresh\"");
+        keys.replace("login", name)
+    };
+    let route = |name: &str, host: &str, guards: &str| {
+        let to = backend.address;
+        format!(
+            "[[routes]]\nname = \"{name}\"\nhosts = [\"{host}\"]\nto = \"ws://{to}\"\n{guards}\n"
+        )
+    };
+    let lockgate = Lockgate::with_file(&format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n{}{}{}{}{}",
+        route("one", "a.test", "guards = [\"one\"]"),
+        route("two", "b.test", "guards = [\"two\"]"),
+        route("none", "c.test", ""),
+        guard(&one, "one"),
+        guard(&two, "two"),
+    ))
+    .start()
+    .await;
+    let post = async |host: &str, token: &str| {
+        let head = format!("POST /auth/refresh HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n");
+        lockgate
+            .request(format!("{head}{}\r\n", bearer(token)))
+            .await
+    };
+    for (host, token, status) in [
+        ("a.test", one.token("anna", 600), 200),
+        ("a.test", two.token("anna", 600), 401),
+        ("b.test", two.token("anna", 600), 200),
+        ("b.test", one.token("anna", 600), 401),
+    ] {
+        assert_eq!(
+            post(host, &token).await.head().await.status(),
+            status,
+            "{host}"
+        );
+    }
+    let mut client = post("c.test", "x").await;
+    let mut server = backend.accept().await;
+    assert_eq!(server.head().await.start, "POST /auth/refresh HTTP/1.1");
+    server.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(client.head().await.status(), 204);
+}
