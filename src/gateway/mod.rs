@@ -7,10 +7,7 @@ pub(crate) mod status;
 use crate::{
     config::{self, ClientCert, Config, Diagnostic, Diagnostics, DnsName, HostPattern, Located},
     gateway::route::Route,
-    guard::{
-        identity::{AuthServices, IdentityGuard},
-        jwt::JwtGuard,
-    },
+    guard::{authorization::AuthServices, identity::IdentityGuard, jwt::JwtGuard},
     net::dns::DnsAnswer,
     proto::forwarded,
     registry::SessionTarget,

@@ -8,8 +8,10 @@ use crate::{
         authority::{Authority, AuthorityAnswer},
         authorization::{AuthRequest, AuthServices, Authorized},
         recheck::{RecheckTiming, SessionRecheck},
+        trust,
     },
-    net::{keep_alive::KeepAliveClient, pem, tls_client},
+    net::keep_alive::KeepAliveClient,
+    proto::{cookie, handshake},
     registry::identity::SessionIdentity,
 };
 use ::http::{
@@ -48,23 +50,7 @@ impl ForwardAuthGuard {
     ) -> Option<ForwardAuthGuard> {
         // `check` has refused what does not parse.
         let url: Uri = auth.url.parse().ok()?;
-        let roots = match &auth.ca {
-            None => pem::public_roots(),
-            Some(ca) => match pem::read_roots(&ca.value) {
-                Ok(roots) => Arc::new(roots),
-                Err(error) => {
-                    diagnostics.push(Diagnostic {
-                        at: ca.at,
-                        message: error.to_string(),
-                        hint: Some(
-                            "name a PEM file with the CA of the service's HTTPS server".to_owned(),
-                        ),
-                    });
-                    return None;
-                }
-            },
-        };
-        let tls = tls_client::client_config(roots);
+        let tls = trust::client_config(auth.ca.as_ref(), diagnostics)?;
         let max_head_len = usize::try_from(auth.headers_max.0).unwrap_or(usize::MAX);
         let client = KeepAliveClient::new(&url, tls, max_head_len).ok()?;
         let path = match url.path() {
@@ -245,13 +231,8 @@ fn authority_headers(request: &AuthRequest<'_>) -> HeaderMap {
             headers.append(name.clone(), value.clone());
         }
     }
-    // Over HTTP/2 each cookie may be a field of its own (RFC 9113 §8.2.3).
-    let cookies = request.headers.get_all(header::COOKIE).iter();
-    let joined: Vec<&[u8]> = cookies.map(HeaderValue::as_bytes).collect();
-    if !joined.is_empty()
-        && let Ok(value) = HeaderValue::from_bytes(&joined.join(&b"; "[..]))
-    {
-        headers.insert(header::COOKIE, value);
+    if let Some(cookies) = cookie::joined(request.headers) {
+        headers.insert(header::COOKIE, cookies);
     }
     // An extended CONNECT is the handshake of HTTP/2; services know GET.
     let method = if request.is_handshake {
@@ -301,16 +282,10 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 /// Returns the response of the service as it is, without the headers of its connection (RFC 9110 §7.6.1).
 fn relay(response: Response<Bytes>) -> Denial {
     let (parts, body) = response.into_parts();
-    let named: Vec<String> = parts
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
     let is_relayed = |name: &HeaderName| {
-        !OF_CONNECTION.contains(&name.as_str()) && !named.iter().any(|it| it == name.as_str())
+        let name = name.as_str();
+        !OF_CONNECTION.contains(&name)
+            && !handshake::has_token(&parts.headers, &header::CONNECTION, name)
     };
     let headers = parts.headers.iter().filter(|(name, _)| is_relayed(name));
     let text = "the service that decides about this request refused it";

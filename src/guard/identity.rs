@@ -1,10 +1,15 @@
 //! The guards that verify who a client is, in the order in which a route lists them. They run after the checks of the
 //! address and the origin, and before a byte goes to a backend.
 
-pub(crate) use crate::guard::authorization::{AuthRequest, AuthServices, Authorized, BearerToken};
 use crate::{
     config::{self, Diagnostic, Located},
-    guard::{Denial, basic::BasicGuard, forward_auth::ForwardAuthGuard, jwt::JwtGuard},
+    guard::{
+        Denial,
+        authorization::{AuthRequest, AuthServices, Authorized},
+        basic::BasicGuard,
+        forward_auth::ForwardAuthGuard,
+        jwt::JwtGuard,
+    },
 };
 use std::sync::Arc;
 

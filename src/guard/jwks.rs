@@ -6,8 +6,8 @@
 
 use crate::{
     guard::{authorization::AuthServices, unique_json::UniqueJson},
-    net::web_client::{HttpsClient, HttpsError},
-    observe::{log_throttle::LogThrottle, logging::ErrorChain},
+    net::web_client::{WebClient, WebClientError},
+    observe::{log_throttle::KeyedLogThrottle, logging::ErrorChain},
 };
 use ::http::{Request, StatusCode, Uri, header};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -79,7 +79,7 @@ struct FetchGuard(Arc<RemoteKeySet>);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeySetError {
     #[error(transparent)]
-    Request(#[from] HttpsError),
+    Request(#[from] WebClientError),
     #[error("`{0}` is not a URL")]
     Url(String),
     #[error("{url} answered {status}")]
@@ -276,7 +276,7 @@ impl RemoteKeySet {
         let (guard, resolver) = (FetchGuard(self.clone()), services.resolver.clone());
         services.tasks.spawn(async move {
             let keys = &guard.0;
-            let client = HttpsClient::new(keys.tls.clone(), resolver).with_cleartext(FETCH_TIMEOUT);
+            let client = WebClient::new(keys.tls.clone(), resolver).with_cleartext(FETCH_TIMEOUT);
             match keys.url.fetch(&client).await {
                 Ok(set) => {
                     let count = set.keys.len();
@@ -296,8 +296,9 @@ impl RemoteKeySet {
     }
 
     fn warn(&self, error: &KeySetError) {
-        static THROTTLE: LogThrottle = LogThrottle::new();
-        if let Some(suppressed) = THROTTLE.allow() {
+        static THROTTLE: LazyLock<KeyedLogThrottle<Arc<str>>> =
+            LazyLock::new(KeyedLogThrottle::new);
+        if let Some(suppressed) = THROTTLE.allow(self.guard.clone()) {
             let error = ErrorChain(error);
             let has_set = self.current().is_some();
             warn!(guard = %self.guard, %error, suppressed, has_set, "the key set of an issuer cannot be fetched; without one, requests get 503");
@@ -319,7 +320,7 @@ impl Drop for FetchGuard {
 // === impl KeySetUrl ===
 
 impl KeySetUrl {
-    async fn fetch(&self, client: &HttpsClient) -> Result<KeySet, KeySetError> {
+    async fn fetch(&self, client: &WebClient) -> Result<KeySet, KeySetError> {
         let url = match self {
             KeySetUrl::Set(url) => url.clone(),
             KeySetUrl::Issuer(issuer) => discover(issuer, client).await?,
@@ -330,7 +331,7 @@ impl KeySetUrl {
 }
 
 /// Returns the URL of the key set from the issuer's discovery document.
-async fn discover(issuer: &str, client: &HttpsClient) -> Result<String, KeySetError> {
+async fn discover(issuer: &str, client: &WebClient) -> Result<String, KeySetError> {
     let document_url = format!(
         "{}/.well-known/openid-configuration",
         issuer.trim_end_matches('/')
@@ -356,7 +357,7 @@ async fn discover(issuer: &str, client: &HttpsClient) -> Result<String, KeySetEr
 }
 
 /// Requests a document. Redirects are not followed.
-async fn get(url: &str, client: &HttpsClient) -> Result<Bytes, KeySetError> {
+async fn get(url: &str, client: &WebClient) -> Result<Bytes, KeySetError> {
     let uri: Uri = url.parse().map_err(|_| KeySetError::Url(url.to_owned()))?;
     let request = Request::get(uri)
         .header(header::ACCEPT, "application/json")

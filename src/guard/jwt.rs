@@ -8,9 +8,9 @@ use crate::{
         Denial, DenialReason,
         authorization::{AuthServices, Authorized, BearerToken},
         jwks::{KeySet, KeySetUrl, MAX_SET_LEN, RemoteKeySet},
+        trust,
         unique_json::UniqueJson,
     },
-    net::{pem, tls_client},
     registry::identity::{SessionIdentity, TokenOrigin},
 };
 use ::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -125,23 +125,6 @@ impl JwtGuard {
                 }
             }
         } else {
-            let roots = match &jwt.ca {
-                None => pem::public_roots(),
-                Some(ca) => match pem::read_roots(&ca.value) {
-                    Ok(roots) => Arc::new(roots),
-                    Err(error) => {
-                        diagnostics.push(Diagnostic {
-                            at: ca.at,
-                            message: error.to_string(),
-                            hint: Some(
-                                "name a PEM file with the CA of the issuer's HTTPS server"
-                                    .to_owned(),
-                            ),
-                        });
-                        return None;
-                    }
-                },
-            };
             let url = match &*jwt.jwks.value {
                 "" => KeySetUrl::Issuer(jwt.issuer.clone()),
                 url => KeySetUrl::Set(url.to_owned()),
@@ -150,7 +133,7 @@ impl JwtGuard {
                 KeySource::Remote(keys) => Some(&**keys),
                 _ => None,
             });
-            let tls = tls_client::client_config(roots);
+            let tls = trust::client_config(jwt.ca.as_ref(), diagnostics)?;
             KeySource::Remote(Arc::new(RemoteKeySet::new(
                 name.clone(),
                 url,

@@ -1,8 +1,8 @@
 //! Guards: checks that run after routing. A guard admits a request or refuses it. `address` and `origin` are pure;
 //! `identity` runs the guards of `[guards.NAME]`, which may ask other services: `jwt` and `jwks` verify tokens,
 //! `forward_auth` asks an authority (`authority`), also during a session (`recheck`), and `basic` verifies passwords
-//! (`htpasswd`, `password_checks`). `authorization` has what they receive and return. The log of a refusal is in
-//! `http`.
+//! (`htpasswd`, `password_checks`). `trust` has the CAs of such services. `authorization` has what they receive and
+//! return. The log of a refusal is in `http`.
 
 pub(crate) mod address;
 pub(crate) mod authority;
@@ -16,6 +16,7 @@ pub(crate) mod jwt;
 pub(crate) mod origin;
 pub(crate) mod password_checks;
 pub(crate) mod recheck;
+pub(crate) mod trust;
 pub(crate) mod unique_json;
 
 use ::http::{HeaderName, HeaderValue, StatusCode};

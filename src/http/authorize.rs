@@ -3,7 +3,10 @@
 use crate::{
     config::ClientCert,
     gateway::route::Route,
-    guard::identity::{self, AuthRequest, Authorized, BearerToken},
+    guard::{
+        authorization::{AuthRequest, Authorized, BearerToken},
+        identity,
+    },
     http::{
         admitted::AdmittedRequest,
         context::Context,
@@ -93,9 +96,10 @@ pub(crate) async fn authorize_identity(
     }
     let auth_request = auth_request(rc, request);
     let authorized = identity::authorize(guards, &auth_request, &context.auth).await;
-    let denied_by = authorized.as_ref().err().map(|denial| &denial.guard);
+    let denied_by = authorized.as_ref().err();
+    let denied_by = denied_by.and_then(|denial| denial.guard.as_deref());
     for guard in guards {
-        let is_admitted = denied_by.is_none_or(|denied_by| *denied_by != Some(guard.name.clone()));
+        let is_admitted = denied_by != Some(&*guard.name);
         context.metrics.count_guard(&guard.name, is_admitted);
         if !is_admitted {
             break;

@@ -2,7 +2,7 @@
 
 use crate::{
     gateway::Live,
-    guard::identity::AuthServices,
+    guard::authorization::AuthServices,
     http::{client::HttpClient, client_table::ClientTable},
     lifecycle::tasks::Tasks,
     net::{descriptors::DescriptorBudget, memory::MemoryMonitor, resolver::Resolver},

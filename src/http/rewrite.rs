@@ -12,6 +12,7 @@ use crate::{
         validate::{self, ValidatedRequest},
     },
     proto::{
+        cookie,
         deflate::DeflateParams,
         forwarded,
         handshake::{self, Offer},
@@ -266,13 +267,7 @@ pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> {
     let mut translated = HeaderMap::with_capacity(headers.len() + 1);
     translated.insert(header::HOST, host.try_into()?);
-    let pieces: Vec<&[u8]> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(|piece| piece.as_bytes())
-        .collect();
-    if !pieces.is_empty() {
-        let cookie = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))?;
+    if let Some(cookie) = cookie::joined(&headers) {
         translated.insert(header::COOKIE, cookie);
     }
     for (name, value) in &headers {

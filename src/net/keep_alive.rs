@@ -4,9 +4,9 @@
 //! An idle connection has no task: it is polled before it is used again, and one that the server has closed is dropped.
 
 use crate::net::{
-    dial::{self, DialError, DialOptions, SourceAddrs},
-    happy_eyeballs::{AddressHistory, AttemptPermits},
+    happy_eyeballs::AddressHistory,
     resolver::Resolver,
+    web_stream::{WebConnectError, WebDialer},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -25,7 +25,6 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
     time::{Instant, timeout},
 };
@@ -65,18 +64,8 @@ pub(crate) struct BadServerUrl(String);
 pub(crate) enum KeepAliveError {
     #[error("no complete response within {} ms", .0.as_millis())]
     Timeout(Duration),
-    #[error("cannot connect to {host}")]
-    Connect {
-        host: String,
-        #[source]
-        source: DialError,
-    },
-    #[error("the TLS handshake with {host} failed")]
-    Tls {
-        host: String,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Connect(#[from] WebConnectError),
     #[error("the body of the response is longer than {MAX_BODY_LEN} bytes")]
     TooLarge,
     #[error("the response is not valid HTTP, or its head is too large")]
@@ -180,36 +169,13 @@ impl KeepAliveClient {
     }
 
     async fn connect(&self, resolver: &Resolver) -> Result<WebConnection, KeepAliveError> {
-        let options = DialOptions {
+        let dialer = WebDialer {
             resolver,
-            sources: &SourceAddrs::default(),
             history: &self.history,
-            permits: AttemptPermits::Unlimited,
             connect_timeout: CONNECT_TIMEOUT,
         };
-        let host = || self.host.clone();
-        let tcp = dial::tcp(&self.host, self.port, options).await;
-        let tcp = tcp.map_err(|source| KeepAliveError::Connect {
-            host: host(),
-            source,
-        })?;
-        match &self.tls {
-            None => self.over(tcp).await,
-            Some((connector, name)) => {
-                let tls = connector.connect(name.clone(), tcp).await;
-                let tls = tls.map_err(|source| KeepAliveError::Tls {
-                    host: host(),
-                    source,
-                })?;
-                self.over(tls).await
-            }
-        }
-    }
-
-    async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-        &self,
-        stream: S,
-    ) -> Result<WebConnection, KeepAliveError> {
+        let tls = self.tls.clone();
+        let stream = dialer.connect(&self.host, self.port, tls).await?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(self.max_head_len);
         let (sender, connection) = builder

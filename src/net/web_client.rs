@@ -2,10 +2,10 @@
 //! and to the issuers of tokens.
 
 use crate::net::{
-    dial::{self, DialError, DialOptions, SourceAddrs},
     dns::MAX_ENDPOINTS,
-    happy_eyeballs::{AddressHistory, AttemptPermits},
+    happy_eyeballs::AddressHistory,
     resolver::Resolver,
+    web_stream::{WebConnectError, WebDialer},
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -20,15 +20,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::lookup_host,
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
 
 /// The client. Clones share the last `Retry-After`.
 #[derive(Clone)]
-pub(crate) struct HttpsClient {
+pub(crate) struct WebClient {
     tls: Arc<ClientConfig>,
     resolver: Resolver,
     /// The addresses that did not answer a short time ago.
@@ -41,30 +40,15 @@ pub(crate) struct HttpsClient {
     timeout: Duration,
 }
 
-/// A TCP or TLS stream.
-trait WebStream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebStream for S {}
-
 /// An error of a request.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum HttpsError {
+pub(crate) enum WebClientError {
     #[error("{0} is not the URL of a web server (https://)")]
     Url(Uri),
     #[error("no answer from {host} within {} s", .limit.as_secs())]
     Timeout { host: String, limit: Duration },
-    #[error("cannot connect to {host}")]
-    Connect {
-        host: String,
-        #[source]
-        source: DialError,
-    },
-    #[error("the TLS handshake with {host} failed")]
-    Tls {
-        host: String,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Connect(#[from] WebConnectError),
     #[error("{host} sent an invalid HTTP response")]
     Http {
         host: String,
@@ -73,11 +57,11 @@ pub(crate) enum HttpsError {
     },
 }
 
-// === impl HttpsClient ===
+// === impl WebClient ===
 
-impl HttpsClient {
+impl WebClient {
     pub(crate) fn new(tls: Arc<ClientConfig>, resolver: Resolver) -> Self {
-        HttpsClient {
+        WebClient {
             tls,
             resolver,
             history: Arc::default(),
@@ -89,7 +73,7 @@ impl HttpsClient {
 
     /// Accepts http:// URLs, too, and waits up to `timeout` for a response.
     pub(crate) fn with_cleartext(self, timeout: Duration) -> Self {
-        HttpsClient {
+        WebClient {
             cleartext: true,
             timeout,
             ..self
@@ -100,7 +84,7 @@ impl HttpsClient {
     pub(crate) async fn send(
         &self,
         request: Request<Bytes>,
-    ) -> Result<Response<Bytes>, HttpsError> {
+    ) -> Result<Response<Bytes>, WebClientError> {
         let uri = request.uri().clone();
         let is_accepted = match uri.scheme_str() {
             Some("https") => true,
@@ -108,12 +92,12 @@ impl HttpsClient {
             _ => false,
         };
         let Some(host) = uri.host().filter(|_| is_accepted) else {
-            return Err(HttpsError::Url(uri));
+            return Err(WebClientError::Url(uri));
         };
         let host = host.trim_matches(['[', ']']).to_owned();
         let response = timeout(self.timeout, self.exchange(request, &host)).await;
         let limit = self.timeout;
-        let response = response.unwrap_or(Err(HttpsError::Timeout { host, limit }))?;
+        let response = response.unwrap_or(Err(WebClientError::Timeout { host, limit }))?;
         if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = response.status() {
             let mut retry_not_before = self
                 .retry_not_before
@@ -154,27 +138,20 @@ impl HttpsClient {
         &self,
         mut request: Request<Bytes>,
         host: &str,
-    ) -> Result<Response<Bytes>, HttpsError> {
+    ) -> Result<Response<Bytes>, WebClientError> {
         let owned = || host.to_owned();
         let uri = request.uri().clone();
         let is_https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let connect = |source| HttpsError::Connect {
-            host: owned(),
-            source,
-        };
-        let tcp = self.connect(host, port).await.map_err(connect)?;
-        let stream: Box<dyn WebStream> = if is_https {
-            let name = ServerName::try_from(owned()).map_err(|_| HttpsError::Url(uri.clone()))?;
-            let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp);
-            Box::new(tls.await.map_err(|source| HttpsError::Tls {
-                host: owned(),
-                source,
-            })?)
+        let tls = if is_https {
+            let name = ServerName::try_from(owned());
+            let name = name.map_err(|_| WebClientError::Url(uri.clone()))?;
+            Some((TlsConnector::from(self.tls.clone()), name))
         } else {
-            Box::new(tcp)
+            None
         };
-        let http = |source: Box<dyn StdError + Send + Sync>| HttpsError::Http {
+        let stream = self.dialer().connect(host, port, tls).await?;
+        let http = |source: Box<dyn StdError + Send + Sync>| WebClientError::Http {
             host: owned(),
             source,
         };
@@ -188,14 +165,14 @@ impl HttpsClient {
             header::HOST,
             authority
                 .try_into()
-                .map_err(|_| HttpsError::Url(uri.clone()))?,
+                .map_err(|_| WebClientError::Url(uri.clone()))?,
         );
         headers.insert(
             header::USER_AGENT,
             header::HeaderValue::from_static(USER_AGENT),
         );
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        *request.uri_mut() = path.parse().map_err(|_| HttpsError::Url(uri.clone()))?;
+        *request.uri_mut() = path.parse().map_err(|_| WebClientError::Url(uri.clone()))?;
         let exchange = async {
             let response = sender.send_request(request.map(Full::new)).await;
             let (parts, body) = response.map_err(|error| http(error.into()))?.into_parts();
@@ -212,9 +189,7 @@ impl HttpsClient {
             never = driver => never,
         }
     }
-}
 
-impl HttpsClient {
     /// Returns whether the host of `url` has several addresses, and one of them does not answer connects. A client that
     /// tries one address after the other could wait for minutes there.
     pub(crate) async fn has_silent_address(&self, url: &str) -> bool {
@@ -231,21 +206,18 @@ impl HttpsClient {
             return false;
         }
         let each = ips.iter().take(MAX_ENDPOINTS).map(async |ip| {
-            let connected = self.connect(&ip.to_string(), port).await;
+            let connected = self.dialer().tcp(&ip.to_string(), port).await;
             connected.is_err_and(|error| error.is_timeout())
         });
         join_all(each).await.contains(&true)
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        let options = DialOptions {
+    fn dialer(&self) -> WebDialer<'_> {
+        WebDialer {
             resolver: &self.resolver,
-            sources: &SourceAddrs::default(),
             history: &self.history,
-            permits: AttemptPermits::Unlimited,
             connect_timeout: CONNECT_TIMEOUT,
-        };
-        dial::tcp(host, port, options).await
+        }
     }
 }
 
@@ -283,7 +255,7 @@ mod tests {
     use super::*;
     use crate::net::{pem, tls_client};
     use std::net::{Ipv4Addr, Ipv6Addr};
-    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     #[tokio::test]
     async fn address_of_the_server_that_does_not_answer_costs_no_time() {
@@ -295,11 +267,12 @@ mod tests {
         let _queued = TcpStream::connect(address).await.unwrap();
         let alive = TcpListener::bind((Ipv6Addr::LOCALHOST, address.port()));
         let alive = alive.await.unwrap();
-        let client = HttpsClient::new(
+        let client = WebClient::new(
             tls_client::client_config(pem::public_roots()),
             Resolver::system(),
         );
-        let connected = client.connect("localhost", address.port());
+        let dialer = client.dialer();
+        let connected = dialer.tcp("localhost", address.port());
         let connected = timeout(CONNECT_TIMEOUT / 2, connected).await.unwrap();
         let peer = connected.unwrap().peer_addr().unwrap();
         assert_eq!(peer, alive.local_addr().unwrap());

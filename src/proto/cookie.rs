@@ -1,7 +1,7 @@
 //! Reads Cookie header fields (RFC 6265 §4.2.1). Servers disagree on quotes and on white space around `=`, so both are
 //! left to the caller.
 
-use http::{HeaderMap, header::COOKIE};
+use http::{HeaderMap, HeaderValue, header::COOKIE};
 
 /// One element of a Cookie field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,18 @@ pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item =
     let all = fields.flat_map(|field| pairs(field.as_bytes()));
     all.filter(move |pair| pair.name == name.as_bytes())
         .filter_map(|pair| pair.value)
+}
+
+/// Returns all fields as one, as HTTP/1.1 has them (RFC 9113 §8.2.3); `None`: there is none.
+pub fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
+    let fields: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    // A field that consists of valid ones is valid.
+    let joined = (!fields.is_empty()).then(|| HeaderValue::from_bytes(&fields.join(&b"; "[..])));
+    joined?.ok()
 }
 
 /// Returns a value without the quotes around it (RFC 6265 §4.1.1).

@@ -55,6 +55,7 @@ const FENCES: [(&str, &[&str]); 18] = [
         "nix",
         &["net/dial.rs", "net/coarse_clock.rs", "net/local_addrs.rs"],
     ),
+    ("jsonwebtoken", &["guard/jwt.rs", "guard/jwks.rs"]),
     ("sd_notify", &["lifecycle/systemd.rs"]),
     ("tokio::spawn", &["lifecycle/"]),
     ("arc_swap", &["gateway/", "tls/certs", "upstream/pool.rs"]),

@@ -3,7 +3,7 @@
 
 use crate::{
     config,
-    net::{resolver::Resolver, web_client::HttpsClient},
+    net::{resolver::Resolver, web_client::WebClient},
     store::dir::DirStore,
     tls::acme::{
         error::AcmeError,
@@ -34,7 +34,7 @@ pub(crate) async fn check_ca(
 ) -> Result<Option<String>, CaCheckError> {
     let tls = files::client_config(acme.ca_file.as_deref())?;
     let clock = CaClock::default();
-    let https = HttpsClient::new(tls, resolver);
+    let https = WebClient::new(tls, resolver);
     clock.query(&https, acme.directory.url()).await?;
     Ok(clock.warning())
 }

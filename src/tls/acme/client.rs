@@ -301,7 +301,7 @@ const FILE: &str = "account.pem";
 mod tests {
     use super::*;
     use crate::{
-        net::{resolver::Resolver, tls_client, web_client::HttpsClient},
+        net::{resolver::Resolver, tls_client, web_client::WebClient},
         store::Store,
         tls::acme::schedule::CaClock,
     };
@@ -350,7 +350,7 @@ mod tests {
             contact: Vec::new(),
             eab: None,
             dns: None,
-            https: HttpsClient::new(tls.clone(), Resolver::system()),
+            https: WebClient::new(tls.clone(), Resolver::system()),
             tls,
             clock: CaClock::default(),
             txt_record_locks: Mutex::default(),

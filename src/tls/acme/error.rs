@@ -1,7 +1,7 @@
 //! Errors of an order, whichever library ran it.
 
 use crate::{
-    net::web_client::HttpsError,
+    net::web_client::WebClientError,
     observe::logging::ErrorChain,
     tls::{acme::cert_chain::BadCertChain, x509::date},
 };
@@ -75,7 +75,7 @@ pub(crate) enum TransportError {
     #[error(transparent)]
     Url(http::Error),
     #[error(transparent)]
-    Https(#[from] HttpsError),
+    Https(#[from] WebClientError),
     #[error(transparent)]
     InstantAcme(instant_acme::Error),
     // The text of this error contains those of its sources.

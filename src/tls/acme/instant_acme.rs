@@ -3,7 +3,7 @@
 
 use crate::{
     config::Challenge,
-    net::{crypto::provider, web_client::HttpsClient},
+    net::{crypto::provider, web_client::WebClient},
     tls::{
         acme::{
             client, dns_hook,
@@ -233,7 +233,7 @@ fn order_error(error: Error, ca: &CaConfig) -> AcmeError {
     }
 }
 
-impl HttpClient for HttpsClient {
+impl HttpClient for WebClient {
     fn request(
         &self,
         request: Request<BodyWrapper<Bytes>>,
@@ -271,7 +271,7 @@ mod tests {
             contact: Vec::new(),
             eab: None,
             dns: None,
-            https: HttpsClient::new(tls.clone(), Resolver::system()),
+            https: WebClient::new(tls.clone(), Resolver::system()),
             tls,
             clock: CaClock::default(),
             txt_record_locks: Mutex::default(),

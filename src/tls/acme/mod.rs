@@ -29,7 +29,7 @@ use crate::{
         inherited::Inherited,
         tasks::Tasks,
     },
-    net::{crypto::provider, resolver::Resolver, web_client::HttpsClient},
+    net::{crypto::provider, resolver::Resolver, web_client::WebClient},
     observe::{logging::ErrorChain, metrics::Metrics},
     store::{RetryingStore, dir::DirStore},
     tls::{
@@ -100,7 +100,7 @@ impl Acme {
                 .collect(),
             eab,
             dns: config.dns.clone(),
-            https: HttpsClient::new(tls.clone(), resolver),
+            https: WebClient::new(tls.clone(), resolver),
             tls,
             clock: CaClock::default(),
             txt_record_locks: Mutex::default(),

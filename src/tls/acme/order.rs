@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Challenge, DnsHook, Eab},
-    net::web_client::HttpsClient,
+    net::web_client::WebClient,
     tls::{acme::schedule::CaClock, issued::IssuedCerts},
 };
 use rustls::ClientConfig;
@@ -22,7 +22,7 @@ pub(crate) struct CaConfig {
     pub(crate) dns: Option<DnsHook>,
     /// The roots that the CA's HTTPS certificate is verified against.
     pub(crate) tls: Arc<ClientConfig>,
-    pub(crate) https: HttpsClient,
+    pub(crate) https: WebClient,
     pub(crate) clock: CaClock,
     /// The locks of TXT records, by host.
     pub(crate) txt_record_locks: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,

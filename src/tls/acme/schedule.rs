@@ -1,7 +1,7 @@
 //! When to order: pure arithmetic over the order history, and the clock that it uses. Times are seconds since 1970.
 
 use crate::{
-    net::web_client::HttpsClient,
+    net::web_client::WebClient,
     tls::acme::error::{AcmeError, FailureRecord, TransportError},
 };
 use bytes::Bytes;
@@ -172,11 +172,7 @@ impl CaClock {
     }
 
     /// Requests the time from the CA, which also checks that the CA can be reached.
-    pub(crate) async fn query(
-        &self,
-        https: &HttpsClient,
-        directory: &str,
-    ) -> Result<(), AcmeError> {
+    pub(crate) async fn query(&self, https: &WebClient, directory: &str) -> Result<(), AcmeError> {
         let request = Request::get(directory).body(Bytes::new());
         let request =
             request.map_err(|error| AcmeError::Unreachable(TransportError::Url(error)))?;
