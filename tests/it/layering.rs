@@ -35,7 +35,7 @@ const FORBIDDEN: [(&str, &str, &str); 3] = [
 ];
 
 /// Crates, macros and functions, each with the only files or folders that may name it.
-const FENCES: [(&str, &[&str]); 18] = [
+const FENCES: [(&str, &[&str]); 19] = [
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/completions.rs"]),
     ("clap_mangen", &["cli/man.rs"]),
